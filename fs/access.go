@@ -1,0 +1,135 @@
+package fs
+
+import "context"
+
+// Access says whether the client of ctx may do with a file what how says, by its owner, group and mode.
+func Access(ctx context.Context, st Stat, how How) error {
+	var want FileMode
+	if how&Read != 0 {
+		want |= 4
+	}
+	if how&(Write|Trunc) != 0 {
+		want |= 2
+	}
+	return allow(ClientOf(ctx), st, want)
+}
+
+func allow(c *Client, st Stat, want FileMode) error {
+	perm := st.Mode.Perm()
+	switch {
+	case c.None && want&2 != 0:
+		return ErrPerm
+	case c.Root():
+		return nil
+	case !c.None && c.Uid == st.Uid:
+		perm >>= 6
+	case c.In(st.Gid):
+		perm >>= 3
+	}
+	if want&^perm != 0 {
+		return ErrPerm
+	}
+	return nil
+}
+
+// Look walks from a directory as the client of ctx.
+func Look(ctx context.Context, n Node, name string) (Node, error) {
+	d, ok := n.(Dir)
+	if !ok {
+		return nil, ErrNotDir
+	}
+	if err := check(ctx, d, 1); err != nil {
+		return nil, err
+	}
+	return d.Walk(ctx, name)
+}
+
+// Enter opens a file as the client of ctx.
+func Enter(ctx context.Context, n Node, how How) (Handle, error) {
+	f, ok := n.(File)
+	if !ok {
+		return nil, ErrIsDir
+	}
+	st, err := f.Stat(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := Access(ctx, st, how); err != nil {
+		return nil, err
+	}
+	h, err := f.Open(ctx, how)
+	if err != nil {
+		return nil, err
+	}
+	if how&Trunc != 0 {
+		if err := Empty(ctx, h); err != nil {
+			h.Close(ctx)
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+// Empty truncates a handle or, for a client that may write it, a node; what has no text of its own to lose ignores that.
+func Empty(ctx context.Context, x any) error {
+	if n, ok := x.(Node); ok {
+		if err := check(ctx, n, 2); err != nil {
+			return err
+		}
+	}
+	if t, ok := x.(Truncater); ok {
+		return t.Truncate(ctx)
+	}
+	return nil
+}
+
+// Contents lists a directory as the client of ctx.
+func Contents(ctx context.Context, n Node) ([]Entry, error) {
+	d, ok := n.(Dir)
+	if !ok {
+		return nil, ErrNotDir
+	}
+	if err := check(ctx, d, 4); err != nil {
+		return nil, err
+	}
+	return d.List(ctx)
+}
+
+// Make makes a directory in n as the client of ctx.
+func Make(ctx context.Context, n Node, name string, perm FileMode) (Node, error) {
+	if err := check(ctx, n, 2|1); err != nil {
+		return nil, err
+	}
+	m, ok := n.(Maker)
+	if !ok {
+		return nil, ErrPerm
+	}
+	return m.Mkdir(ctx, name, perm)
+}
+
+// Delete removes a name of directory n as the client of ctx. Who may is the directory's to say: the owner of a
+// container removes it though /ctr is root's.
+func Delete(ctx context.Context, n Node, name string) error {
+	r, ok := n.(Remover)
+	if !ok || ClientOf(ctx).None {
+		return ErrPerm
+	}
+	return r.Remove(ctx, name)
+}
+
+// Move gives another name to something in directory n as the client of ctx; who may is the directory's to say.
+func Move(ctx context.Context, n Node, from, to string) error {
+	r, ok := n.(Renamer)
+	if !ok || ClientOf(ctx).None {
+		return ErrPerm
+	}
+	return r.Rename(ctx, from, to)
+}
+
+func check(ctx context.Context, n Node, want FileMode) error {
+	st, err := n.Stat(ctx)
+	if err != nil {
+		return err
+	}
+	return allow(ClientOf(ctx), st, want)
+}

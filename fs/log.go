@@ -1,0 +1,228 @@
+package fs
+
+import (
+	"context"
+	"math"
+	"sync"
+	"syscall"
+)
+
+// A Log is output of which every reader gets every byte, the offset counting from its first byte. The last bytes are
+// kept, also after its end. While somebody has the log open the writer waits rather than that he loses a byte; while
+// nobody has, the oldest bytes go and the writer never waits.
+type Log struct {
+	mu         sync.Mutex // guards what follows
+	ring       []byte     // grows up to size
+	size       int64
+	start, end int64 // offsets of the oldest byte kept and behind the newest
+	closed     bool
+	drained    bool // somebody has read it to its end
+	readers    map[*LogReader]struct{}
+	grown      chan struct{} // closed when there is more, or the end; made by who waits
+	room       chan struct{} // closed when a reader has gone on or away; made by who waits
+}
+
+// NewLog makes a log that keeps the last size bytes.
+func NewLog(size int) *Log {
+	return &Log{size: int64(size), readers: map[*LogReader]struct{}{}}
+}
+
+// Write adds p, waiting while a reader would lose bytes.
+func (l *Log) Write(ctx context.Context, p []byte) error {
+	for len(p) > 0 {
+		l.mu.Lock()
+		n := min(int64(len(p)), l.free())
+		if n > 0 {
+			l.put(p[:n])
+			p = p[n:]
+			l.mu.Unlock()
+			continue
+		}
+		if l.room == nil {
+			l.room = make(chan struct{})
+		}
+		room := l.room
+		l.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// TryWrite adds p whole if no reader would lose a byte by it.
+func (l *Log) TryWrite(p []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.free() < int64(len(p)) {
+		return false
+	}
+	l.put(p)
+	return true
+}
+
+// free says how much may be written: what the slowest reader may still want (he may step back to where his last read
+// began) is not to be overwritten.
+func (l *Log) free() int64 {
+	oldest := int64(math.MaxInt64)
+	for r := range l.readers {
+		oldest = min(oldest, max(r.place, l.start))
+	}
+	if oldest == math.MaxInt64 {
+		return l.size
+	}
+	return l.size - (l.end - oldest)
+}
+
+// put adds at most size bytes, which may push the oldest out.
+func (l *Log) put(p []byte) {
+	need := min(l.size, l.end-l.start+int64(len(p)))
+	if int64(len(l.ring)) < need {
+		l.grow(min(l.size, max(need, 2*int64(len(l.ring)))))
+	}
+	for len(p) > 0 {
+		n := copy(l.ring[l.end%int64(len(l.ring)):], p)
+		p, l.end = p[n:], l.end+int64(n)
+	}
+	l.start = max(l.start, l.end-int64(len(l.ring)))
+	wake(&l.grown)
+}
+
+func (l *Log) grow(size int64) {
+	ring := make([]byte, size)
+	for off := l.start; off < l.end; {
+		b := l.at(off, l.end)
+		copy(ring[off%size:], b)
+		if over := off%size + int64(len(b)) - size; over > 0 {
+			copy(ring, b[int64(len(b))-over:])
+		}
+		off += int64(len(b))
+	}
+	l.ring = ring
+}
+
+// at gives the bytes kept from off to at most end that lie together.
+func (l *Log) at(off, end int64) []byte {
+	i, size := off%int64(len(l.ring)), int64(len(l.ring))
+	return l.ring[i:min(size, i+end-off)]
+}
+
+func wake(c *chan struct{}) {
+	if *c != nil {
+		close(*c)
+		*c = nil
+	}
+}
+
+// End says that nothing more will be written: a reader who has read all gets 0 bytes from now on.
+func (l *Log) End() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	wake(&l.grown)
+}
+
+// Drained says whether the log has ended and somebody has read it to its end, or nothing was ever written.
+func (l *Log) Drained() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed && (l.end == 0 || l.drained)
+}
+
+// Open gives a reader. Follow: it ignores the offsets of its reads and goes on from the oldest byte kept.
+func (l *Log) Open(follow bool) *LogReader {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := &LogReader{log: l, follow: follow, place: l.start, next: l.start}
+	l.readers[r] = struct{}{}
+	return r
+}
+
+// stepBack is how far a client that gathers several reads into one read(2) may go back behind the last of them. bash's
+// read takes 4096 bytes and goes back to the end of its line.
+const stepBack = 64 << 10
+
+// A LogReader is an open log; see Handle.
+type LogReader struct {
+	log    *Log
+	follow bool
+
+	// guarded by log.mu
+	place int64 // the reader may step back to here
+	next  int64 // follow: the offset to go on from
+	shift int64 // how many bytes were lost to the reader, who does not count them
+	batch bool  // bytes were given, and no 0 bytes since
+}
+
+func (r *LogReader) Read(ctx context.Context, off int64, n int) ([]byte, error) {
+	l := r.log
+	gathers := ClientOf(ctx).Gathers
+	for {
+		l.mu.Lock()
+		b, wait, err := r.get(off, n, gathers)
+		l.mu.Unlock()
+		if wait == nil {
+			return b, err
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// get gives bytes, or what to wait for.
+func (r *LogReader) get(off int64, n int, gathers bool) ([]byte, <-chan struct{}, error) {
+	l := r.log
+	off += r.shift
+	if r.follow {
+		off = r.next // absolute already
+	}
+	switch {
+	case n <= 0:
+		return nil, nil, nil
+	case off < l.start:
+		lost := l.start - off
+		r.shift += lost
+		r.next, r.place = l.start, l.start
+		return nil, nil, Err(syscall.EIO, "output lost: %d bytes", lost)
+	case off < l.end:
+		end := min(l.end, off+int64(n))
+		b := append(make([]byte, 0, end-off), l.at(off, end)...)
+		b = append(b, l.at(off+int64(len(b)), end)[:end-off-int64(len(b))]...)
+		if gathers && r.batch { // still the same read(2)
+			r.place = max(min(r.place, off), off-stepBack)
+		} else {
+			r.place = off
+		}
+		r.next, r.batch = end, true
+		wake(&l.room)
+		return b, nil, nil
+	case l.closed:
+		l.drained = true
+		return nil, nil, nil
+	case gathers && r.batch:
+		r.batch = false
+		return nil, nil, nil
+	}
+	r.place = min(off, l.end)
+	wake(&l.room)
+	if l.grown == nil {
+		l.grown = make(chan struct{})
+	}
+	return nil, l.grown, nil
+}
+
+func (r *LogReader) Write(context.Context, int64, []byte) (int, error) { return 0, ErrPerm }
+
+// Close lets the writer go on.
+func (r *LogReader) Close(context.Context) error {
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	delete(r.log.readers, r)
+	wake(&r.log.room)
+	return nil
+}
