@@ -216,6 +216,18 @@ func (r *LogReader) get(off int64, n int, gathers bool) ([]byte, <-chan struct{}
 	return nil, l.grown, nil
 }
 
+// passed notes that the reader has read what is before off, if that is all there is, and begins a new read(2).
+func (r *LogReader) passed(off int64, gathers bool) bool {
+	l := r.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if off+r.shift < l.end || gathers && r.batch {
+		return false
+	}
+	r.place = l.end
+	return true
+}
+
 func (r *LogReader) Write(context.Context, int64, []byte) (int, error) { return 0, ErrPerm }
 
 // Close lets the writer go on.
