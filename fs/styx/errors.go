@@ -14,12 +14,15 @@ import (
 // a byte to spare.
 const maxEname = 125
 
-// words are errors as Plan 9's file servers word them and Linux's client knows them (net/9p/error.c), as far as they
-// are not simply Linux's own words for the errno. Where several mean one errno, the first is the one that Ename gives.
-var words = []struct {
+const lastErrno = syscall.ERFKILL
+
+type words []struct {
 	text  string
 	errno syscall.Errno
-}{
+}
+
+// common are the errnos for which Plan 9 has words that Linux's client knows (net/9p/error.c); each goes out so.
+var common = words{
 	{"file does not exist", syscall.ENOENT},
 	{"permission denied", syscall.EACCES},
 	{"file already exists", syscall.EEXIST},
@@ -27,7 +30,10 @@ var words = []struct {
 	{"directory is not empty", syscall.ENOTEMPTY},
 	{"protocol botch", syscall.EPROTO},
 	{"i/o error", syscall.EIO},
+}
 
+// other are more of those words: errors of Plan 9's file servers, understood where somebody uses them.
+var other = words{
 	{"file not found", syscall.ENOENT},
 	{"directory entry not found", syscall.ENOENT},
 	{"illegal path element", syscall.ENOENT},
@@ -106,14 +112,28 @@ func errno(err error) syscall.Errno {
 		}
 	}
 	for ; err != nil; err = errors.Unwrap(err) {
-		text := err.Error()
-		for _, w := range words {
-			if w.text == text {
-				return w.errno
-			}
+		if e, ok := parseErrno(err.Error()); ok {
+			return e
 		}
 	}
 	return syscall.EINVAL
+}
+
+// parseErrno finds the errno that Plan 9's or Linux's words mean.
+func parseErrno(text string) (syscall.Errno, bool) {
+	for _, t := range []words{common, other} {
+		for _, w := range t {
+			if w.text == text {
+				return w.errno, true
+			}
+		}
+	}
+	for e := syscall.Errno(1); e <= lastErrno; e++ {
+		if strings.EqualFold(e.Error(), text) {
+			return e, true
+		}
+	}
+	return 0, false
 }
 
 // Ename gives the text that Rerror carries. An error that is nothing but an errno, an io/fs or a context error has
@@ -153,7 +173,7 @@ func Ename(err error) string {
 
 // errnoText gives Plan 9's words for an errno, else Linux's, which begin with a capital in its client's table.
 func errnoText(e syscall.Errno) string {
-	for _, w := range words {
+	for _, w := range common {
 		if w.errno == e {
 			return w.text
 		}
