@@ -1,0 +1,483 @@
+package ns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Parked is a process that carries out plans until it executes a program.
+type Parked struct {
+	Pid   int // as the server counts
+	Pidfd int // closed by Close
+
+	ctl   *os.File      // our end of its descriptor 3
+	turn  chan struct{} // holds a token: who has it may run a plan, and use what follows
+	child bool          // the server is its parent
+	last  *Plan         // what is still to be done before its program runs
+}
+
+// Opt says how a process is parked. The zero Opt makes one of the server's own user, in the
+// server's namespaces, with /dev/null as standard input, output and error.
+type Opt struct {
+	Stdio   [3]*os.File
+	Cred    *Cred
+	Flags   uint64   // CLONE_NEW*, but NEWUSER: execve of the stub would drop the capabilities in it
+	Cgroup  *os.File // directory of the cgroup v2 group to be born in
+	Sibling bool     // a child of the server's parent (CLONE_PARENT), which then is the one to wait for it
+	PidNS   int      // if not 0, a pidfd: be born in that process's pid namespace
+	State   string   // directory for the stub where memfds may not be executed (vm.memfd_noexec=2)
+
+	unguarded bool // without the first step, for the test that shows what it is for
+}
+
+var errGone = errors.New("process exited")
+
+// Park makes a process that waits. It shares nothing with the server: its memory is its own,
+// its descriptors are Stdio's, signals have their default effect, it has no controlling
+// terminal, none of the server's keys, the usual limit of descriptors, and a process group of
+// its own. Until its program runs nobody but root sees its /proc files or traces it. It ends
+// with status 127 when p is closed or the server dies.
+func Park(ctx context.Context, o Opt) (*Parked, error) {
+	p, err := o.start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	plan := &Plan{}
+	if !o.unguarded {
+		plan.guard()
+	}
+	for i, f := range o.Stdio {
+		fd := hatch.null
+		if f != nil {
+			fd = int(f.Fd())
+		}
+		// The first descriptors that it receives: their numbers are 0, 1 and 2.
+		plan.Do(fmt.Sprintf("descriptor %d", i), unix.SYS_FCNTL, plan.Send(fd), unix.F_SETFD, 0)
+	}
+	plan.clean()
+	if o.Cred != nil {
+		plan.become(*o.Cred)
+	}
+	err = p.Run(ctx, plan)
+	runtime.KeepAlive(o.Stdio)
+	if err != nil {
+		p.End()
+		return nil, err
+	}
+	return p, nil
+}
+
+// guard hides the process from ptrace and from /proc until execve. It is the first step: a
+// process on its way into a container is seized by the container's root otherwise.
+func (p *Plan) guard() {
+	p.Do("prctl PR_SET_DUMPABLE", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+}
+
+// clean takes away what a clone has of the server.
+func (p *Plan) clean() {
+	p.Do("close-on-exec of 3", unix.SYS_FCNTL, 3, unix.F_SETFD, unix.FD_CLOEXEC)
+	p.Do("chdir \"/\"", unix.SYS_CHDIR, "/")
+	p.Do("umask", unix.SYS_UMASK, 022)
+	p.Do("prctl PR_SET_NAME", unix.SYS_PRCTL, unix.PR_SET_NAME, "parked", 0, 0, 0)
+	// CLONE_CLEAR_SIGHAND resets the signals that are caught and leaves the ignored ones.
+	for _, sig := range hatch.ignored {
+		p.Do(fmt.Sprintf("sigaction %d", sig), unix.SYS_RT_SIGACTION, sig, make([]byte, 32), 0, 8)
+	}
+	p.Do("sigprocmask", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, make([]byte, 8), 0, 8)
+	p.Do("setpgid", unix.SYS_SETPGID, 0, 0)
+	// The server's terminal: one who can open it can type into it (TIOCSTI).
+	tty := p.Do("open \"/dev/tty\"", unix.SYS_OPENAT, unix.AT_FDCWD, "/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0).Try()
+	p.Do("ioctl TIOCNOTTY", unix.SYS_IOCTL, tty, unix.TIOCNOTTY, 0).Try()
+	p.Do("close", unix.SYS_CLOSE, tty).Try()
+	// Go raises the soft limit to the hard one; select(2) and old programs want 1024.
+	hard := hatch.nofile
+	p.Do("prlimit RLIMIT_NOFILE", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, []any{min(1024, hard), hard}, 0)
+	if hatch.oomAdj < 0 { // raising it again needs no privilege
+		f := p.Do("open \"/proc/self/oom_score_adj\"", unix.SYS_OPENAT, unix.AT_FDCWD, "/proc/self/oom_score_adj", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		p.Do("write \"/proc/self/oom_score_adj\"", unix.SYS_WRITE, f, []byte("0"), 1)
+		p.Do("close", unix.SYS_CLOSE, f)
+	}
+	// ENOSYS in a kernel without keys.
+	p.Do("keyctl JOIN_SESSION_KEYRING", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).Try()
+}
+
+// become changes the user. From uid 0 to another the kernel takes all capabilities away.
+func (p *Plan) become(c Cred) {
+	groups := make([]byte, 0, 4*len(c.Groups))
+	for _, g := range c.Groups {
+		groups = le.AppendUint32(groups, g)
+	}
+	p.Do("setgroups", unix.SYS_SETGROUPS, len(c.Groups), groups)
+	p.Do(fmt.Sprintf("setresgid %d", c.Gid), unix.SYS_SETRESGID, c.Gid, c.Gid, c.Gid)
+	p.Do(fmt.Sprintf("setresuid %d", c.Uid), unix.SYS_SETRESUID, c.Uid, c.Uid, c.Uid)
+}
+
+// Run carries out the plan and gives the error of the step that failed; the process still waits
+// then, with what the steps before it did. If ctx ends before the plan does the process is
+// killed: nobody could say how far it got.
+func (p *Parked) Run(ctx context.Context, plan *Plan) error {
+	return p.run(ctx, plan, 1)
+}
+
+// run runs a plan that is answered by so many processes: two, where one step splits.
+func (p *Parked) run(ctx context.Context, plan *Plan, replies int) error {
+	select {
+	case <-p.turn:
+		defer func() { p.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := p.send(ctx, plan); err != nil {
+		return err
+	}
+	return p.await(ctx, func() error {
+		for ; replies > 0; replies-- {
+			if err := p.receive(plan); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// await calls f, which waits at ctl, and ends it with ctx.
+func (p *Parked) await(ctx context.Context, f func() error) error {
+	fired := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		unix.PidfdSendSignal(p.Pidfd, unix.SIGKILL, nil, 0)
+		p.ctl.SetReadDeadline(time.Unix(1, 0))
+		close(fired)
+	})
+	err := f()
+	if !stop() {
+		<-fired
+		return ctx.Err()
+	}
+	return err
+}
+
+// send sends the plan and its descriptors, as one message. What does not fit goes ahead in a memfd.
+func (p *Parked) send(ctx context.Context, plan *Plan) error {
+	if len(plan.files) > stubMaxFDs {
+		return errTooManyFiles
+	}
+	table, data, err := plan.bytes(stubTable, 0)
+	if err != nil {
+		return err
+	}
+	if len(table)+len(data) > stubRoom {
+		if len(table) > stubRoom {
+			return errPlanTooLong
+		}
+		if table, data, err = plan.bytes(stubTable, stubData); err != nil {
+			return err
+		}
+		if err := p.sendData(ctx, data); err != nil {
+			return err
+		}
+		data = nil
+	}
+	return p.sendmsg(append(table, data...), plan.files)
+}
+
+func (p *Parked) sendData(ctx context.Context, data []byte) error {
+	if len(data) > stubMaxData {
+		return unix.E2BIG
+	}
+	fd, err := unix.MemfdCreate("data", unix.MFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("memfd_create: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "data")
+	defer f.Close()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	plan := &Plan{}
+	m := plan.Send(fd)
+	plan.Do("read the plan", unix.SYS_PREAD64, m, uint64(stubData), len(data), 0)
+	plan.Do("close", unix.SYS_CLOSE, m)
+	table, rest, err := plan.bytes(stubTable, 0)
+	if err != nil {
+		return err
+	}
+	if err := p.sendmsg(append(table, rest...), plan.files); err != nil {
+		return err
+	}
+	return p.await(ctx, func() error { return p.receive(plan) })
+}
+
+func (p *Parked) sendmsg(b []byte, files []int) error {
+	var rights []byte
+	if len(files) > 0 {
+		rights = unix.UnixRights(files...)
+	}
+	c, err := p.ctl.SyscallConn()
+	if err != nil {
+		return errGone
+	}
+	if e := c.Write(func(fd uintptr) bool {
+		err = unix.Sendmsg(int(fd), b, rights, nil, unix.MSG_NOSIGNAL)
+		return err != unix.EAGAIN
+	}); e != nil {
+		return errGone
+	}
+	if err == unix.EPIPE || err == unix.ECONNRESET {
+		return errGone
+	}
+	return err
+}
+
+// receive reads an answer; io.EOF means that the process took the plan and is the stub no more.
+func (p *Parked) receive(plan *Plan) error {
+	table := make([]byte, entrySize*(len(plan.steps)+1))
+	n, err := p.ctl.Read(table)
+	switch {
+	case errors.Is(err, unix.ECONNRESET): // it ended without having read the plan
+		return errGone
+	case err != nil:
+		return err
+	}
+	return plan.take(table[:n])
+}
+
+// Close lets go of the process: what is still parked ends, what runs a program goes on. It waits
+// for nobody: the exit of a child of the server's is still to be read.
+func (p *Parked) Close() error {
+	if p.Pidfd < 0 {
+		return os.ErrClosed
+	}
+	p.ctl.Close()
+	unix.Close(p.Pidfd)
+	p.Pidfd = -1
+	return nil
+}
+
+// End is for a process that nobody will wait for: it is killed, waited for if it is the server's
+// child, and closed.
+func (p *Parked) End() error {
+	if p.Pidfd < 0 {
+		return os.ErrClosed
+	}
+	unix.PidfdSendSignal(p.Pidfd, unix.SIGKILL, nil, 0)
+	if p.child {
+		waitEnd(p.Pidfd)
+	}
+	return p.Close()
+}
+
+// waitEnd waits for the end of a child.
+func waitEnd(pidfd int) {
+	for unix.Waitid(unix.P_PIDFD, pidfd, nil, unix.WEXITED|unix.WALL, nil) == unix.EINTR {
+	}
+}
+
+// hatch is where processes start from: what all starts share, made by the first.
+var hatch struct {
+	mu      sync.Mutex // guards ready; held while the rest is made, which waits for nothing
+	ready   bool
+	stub    int      // the stub's file
+	slots   chan int // low descriptors that are free, for the stub's end of a socket
+	top     int      // the lowest descriptor above all of them
+	null    int
+	nofile  uint64 // hard limit
+	oomAdj  int
+	ignored []int // signals; asked once, so a program ignores what it ignores before its first start
+}
+
+// parallel is how many processes can be between clone and execve at the same time, which each
+// costs a thread for a tenth of a millisecond.
+const parallel = 4
+
+func openHatch(state string) error {
+	hatch.mu.Lock()
+	defer hatch.mu.Unlock()
+	if hatch.ready {
+		return nil
+	}
+	stub, err := stubFile(state)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(stub)
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open \"/dev/null\": %w", err)
+	}
+	var low [parallel + 1]int
+	for i := range low {
+		// Above 3, which is the socket's number in the clone.
+		if low[i], err = unix.FcntlInt(uintptr(stub), unix.F_DUPFD_CLOEXEC, 4); err != nil {
+			for _, fd := range low[:i] {
+				unix.Close(fd)
+			}
+			unix.Close(null)
+			return fmt.Errorf("dup: %w", err)
+		}
+		hatch.top = max(hatch.top, low[i]+1)
+	}
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return fmt.Errorf("getrlimit: %w", err)
+	}
+	if b, err := os.ReadFile("/proc/self/oom_score_adj"); err == nil {
+		fmt.Sscan(string(b), &hatch.oomAdj)
+	}
+	for sig := 1; sig <= 64; sig++ {
+		var act [4]uint64 // handler, flags, restorer, mask
+		if _, _, e := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), 0, uintptr(unsafe.Pointer(&act)), 8, 0, 0); e == 0 && act[0] == 1 {
+			hatch.ignored = append(hatch.ignored, sig)
+		}
+	}
+	hatch.stub, hatch.null, hatch.nofile = low[0], null, lim.Max
+	hatch.slots = make(chan int, parallel)
+	for _, fd := range low[1:] {
+		hatch.slots <- fd
+	}
+	hatch.ready = true
+	return nil
+}
+
+type cloneArgs struct {
+	flags, pidfd, childTid, parentTid, exitSignal, stack, stackSize, tls, setTid, setTidSize, cgroup uint64
+}
+
+// start makes a clone and lets it execute the stub, with nothing open but a socket.
+//
+// The clone shares the server's memory, so it must not wait for anything, and the server's
+// table of descriptors: a copy would cost what the server has open, so close_range copies no
+// more than its beginning, where the stub and the socket are.
+func (o *Opt) start(ctx context.Context) (*Parked, error) {
+	if err := openHatch(o.State); err != nil {
+		return nil, err
+	}
+	sp, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socketpair: %w", err)
+	}
+	defer unix.Close(sp[1])
+	if err := unix.SetNonblock(sp[0], true); err != nil {
+		unix.Close(sp[0])
+		return nil, fmt.Errorf("fcntl: %w", err)
+	}
+	ctl := os.NewFile(uintptr(sp[0]), "parked")
+
+	var slot int
+	select {
+	case slot = <-hatch.slots:
+	case <-ctx.Done():
+		ctl.Close()
+		return nil, ctx.Err()
+	}
+	defer func() {
+		unix.Dup3(hatch.stub, slot, unix.O_CLOEXEC)
+		hatch.slots <- slot
+	}()
+	if err := unix.Dup3(sp[1], slot, unix.O_CLOEXEC); err != nil {
+		ctl.Close()
+		return nil, fmt.Errorf("dup3: %w", err)
+	}
+
+	plan := &Plan{}
+	plan.Do("close_range", unix.SYS_CLOSE_RANGE, hatch.top, uint64(^uint32(0)), unix.CLOSE_RANGE_UNSHARE)
+	plan.Do("dup3", unix.SYS_DUP3, slot, 3, 0)
+	plan.Do("close_range", unix.SYS_CLOSE_RANGE, 0, 2, 0)
+	plan.Do("close_range", unix.SYS_CLOSE_RANGE, 4, uint64(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
+	plan.Do("execve of the stub", unix.SYS_EXECVEAT, hatch.stub, "", []string{"parked"}, []string{}, unix.AT_EMPTY_PATH)
+	pid, pidfd, err := o.clone(plan)
+	runtime.KeepAlive(o.Cgroup)
+	if err != nil {
+		ctl.Close()
+		return nil, err
+	}
+	p := &Parked{Pid: pid, Pidfd: pidfd, ctl: ctl, turn: make(chan struct{}, 1), child: !o.Sibling}
+	p.turn <- struct{}{}
+	return p, nil
+}
+
+// clone makes a CLONE_VM child that carries out a plan whose last step ends its use of our memory.
+func (o *Opt) clone(plan *Plan) (pid, pidfd int, err error) {
+	table, data, err := plan.bytes(0, 0)
+	if err != nil {
+		return 0, -1, err
+	}
+	mem := make([]byte, len(table)+len(data))
+	table, data, _ = plan.bytes(uint64(uintptr(unsafe.Pointer(&mem[0]))), 0)
+	copy(mem[copy(mem, table):], data)
+
+	fd := int32(-1)
+	args := &cloneArgs{
+		flags:      o.Flags | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_FILES | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND,
+		exitSignal: uint64(unix.SIGCHLD),
+		pidfd:      uint64(uintptr(unsafe.Pointer(&fd))),
+	}
+	if o.Sibling {
+		args.flags |= unix.CLONE_PARENT
+		args.exitSignal = 0 // it takes ours; anything else is EINVAL
+	}
+	if o.Cgroup != nil {
+		args.flags |= unix.CLONE_INTO_CGROUP
+		args.cgroup = uint64(o.Cgroup.Fd())
+	}
+	unlock, err := enterPidNS(o.PidNS)
+	if err != nil {
+		return 0, -1, err
+	}
+	defer unlock()
+	// A handler of the server's must not run in the clone.
+	all, old := ^uint64(0), uint64(0)
+	unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+	r := clone3(unsafe.Pointer(args), unsafe.Sizeof(*args), unsafe.Pointer(&mem[0]))
+	unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
+	runtime.KeepAlive(mem)
+	if r < 0 {
+		return 0, -1, fmt.Errorf("clone3: %w", unix.Errno(-r))
+	}
+	// The child has executed the stub, or ended; its results are in our memory.
+	plan.take(mem[:len(table)])
+	for _, s := range plan.steps {
+		if err := s.Err(); err != nil {
+			if !o.Sibling {
+				waitEnd(int(fd))
+			}
+			unix.Close(int(fd))
+			return 0, -1, err
+		}
+	}
+	return r, int(fd), nil
+}
+
+// enterPidNS locks the thread and makes the pid namespace of the process pidfd, if it is not 0,
+// that of its next children. unlock undoes both; where it cannot, the thread ends with its
+// goroutine, still locked.
+func enterPidNS(pidfd int) (unlock func(), err error) {
+	runtime.LockOSThread()
+	if pidfd == 0 {
+		return runtime.UnlockOSThread, nil
+	}
+	own, err := unix.Open("/proc/thread-self/ns/pid_for_children", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		if err = unix.Setns(pidfd, unix.CLONE_NEWPID); err == nil {
+			return func() {
+				if unix.Setns(own, unix.CLONE_NEWPID) == nil {
+					runtime.UnlockOSThread()
+				}
+				unix.Close(own)
+			}, nil
+		}
+		unix.Close(own)
+	}
+	runtime.UnlockOSThread()
+	return nil, fmt.Errorf("setns pid: %w", err)
+}
+
+var _ io.Closer = (*Parked)(nil)
