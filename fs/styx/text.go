@@ -153,7 +153,7 @@ func ParseText(line string) (*Msg, error) {
 	}
 	m := new(Msg)
 	for t := range table {
-		if table[t].name == words[0] {
+		if words[0] != "" && table[t].name == words[0] {
 			m.Type = Type(t)
 		}
 	}
