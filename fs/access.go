@@ -1,6 +1,9 @@
 package fs
 
-import "context"
+import (
+	"context"
+	"syscall"
+)
 
 // Access says whether the client of ctx may do with a file what how says, by its owner, group and mode.
 func Access(ctx context.Context, st Stat, how How) error {
@@ -105,6 +108,18 @@ func Make(ctx context.Context, n Node, name string, perm FileMode) (Node, error)
 		return nil, ErrPerm
 	}
 	return m.Mkdir(ctx, name, perm)
+}
+
+// Create makes a file in n, and opens it, as the client of ctx.
+func Create(ctx context.Context, n Node, name string, perm FileMode, how How) (Node, Handle, error) {
+	if err := check(ctx, n, 2|1); err != nil {
+		return nil, nil, err
+	}
+	c, ok := n.(Creator)
+	if !ok {
+		return nil, nil, Err(syscall.EPERM, "Operation not permitted")
+	}
+	return c.Create(ctx, name, perm, how)
 }
 
 // Delete removes a name of directory n as the client of ctx. Who may is the directory's to say: the owner of a

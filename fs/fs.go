@@ -81,6 +81,14 @@ type (
 	Maker interface {
 		Mkdir(ctx context.Context, name string, perm FileMode) (Node, error)
 	}
+	// A Creator is a directory in which a file can be made, which is open then. A name that exists is ErrExist.
+	Creator interface {
+		Create(ctx context.Context, name string, perm FileMode, how How) (Node, Handle, error)
+	}
+	// A Link is a node that is a symbolic link.
+	Link interface {
+		Readlink(ctx context.Context) (string, error)
+	}
 	// A Remover is a directory of which something can be removed.
 	Remover interface {
 		Remove(ctx context.Context, name string) error
@@ -88,6 +96,11 @@ type (
 	// A Renamer is a directory in which something can get another name.
 	Renamer interface {
 		Rename(ctx context.Context, from, to string) error
+	}
+	// An Unreader is a handle that goes on from read to read whatever their offsets. It takes back what a read gave that
+	// never reached the client, because its request was flushed meanwhile: the next read gives it again.
+	Unreader interface {
+		Unread(ctx context.Context, p []byte)
 	}
 )
 

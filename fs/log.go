@@ -228,6 +228,15 @@ func (r *LogReader) passed(off int64, gathers bool) bool {
 	return true
 }
 
+// Unread makes a reader that follows get the bytes p of its last read again.
+func (r *LogReader) Unread(_ context.Context, p []byte) {
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	if r.follow {
+		r.next = max(r.place, r.next-int64(len(p)))
+	}
+}
+
 func (r *LogReader) Write(context.Context, int64, []byte) (int, error) { return 0, ErrPerm }
 
 // Close lets the writer go on.

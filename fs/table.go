@@ -231,6 +231,12 @@ func (h *held) Close(ctx context.Context) error {
 	return h.Handle.Close(ctx)
 }
 
+func (h *held) Unread(ctx context.Context, p []byte) {
+	if u, ok := h.Handle.(Unreader); ok {
+		u.Unread(ctx, p)
+	}
+}
+
 func (h *held) Truncate(ctx context.Context) error { return truncate(ctx, h.Handle) }
 
 func truncate(ctx context.Context, h Handle) error {
