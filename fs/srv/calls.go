@@ -1,0 +1,344 @@
+package srv
+
+import (
+	"context"
+	iofs "io/fs"
+	"path"
+	"strings"
+	"syscall"
+
+	"ctrfs/fs"
+	"ctrfs/fs/styx"
+)
+
+var (
+	errPerm   = fs.Err(syscall.EPERM, "Operation not permitted")
+	errAuth   = fs.Err(syscall.ENOENT, "authentication not required") // diod's clients go on after ENOENT only
+	errOffset = fs.Err(syscall.EINVAL, "illegal offset")
+	errMode   = fs.Err(syscall.EINVAL, "illegal mode")
+	errShort  = fs.Err(syscall.EIO, "short write")
+	errLength = fs.Err(syscall.EPERM, "only support truncation to zero length")
+	errXattr  = fs.Err(syscall.EOPNOTSUPP, "extended attributes are not supported")
+	errLocks  = fs.Err(syscall.EOPNOTSUPP, "locks are not supported")
+	errParent = fs.Err(syscall.EXDEV, "rename to another directory")
+)
+
+// maxOffset is the largest offset that a file may be asked for, so that sums of it and a count do not overflow.
+const maxOffset = 1 << 62
+
+// calls carries the requests out: each takes its message and makes the reply of it. Tread, Tflush and Tversion are
+// the conversation's own.
+var calls [128]func(*req, *styx.Msg) error
+
+func init() {
+	calls = [128]func(*req, *styx.Msg) error{
+		styx.Tauth:   (*req).auth,
+		styx.Tattach: (*req).attach,
+		styx.Twalk:   (*req).walk,
+		styx.Twrite:  (*req).write,
+		styx.Tclunk:  (*req).clunk,
+		styx.Tremove: (*req).delete,
+
+		styx.Topen:   (*req).open,
+		styx.Tcreate: (*req).create,
+		styx.Tstat:   (*req).stat,
+		styx.Twstat:  (*req).wstat,
+
+		styx.Tstatfs:      (*req).statfs,
+		styx.Tlopen:       (*req).lopen,
+		styx.Tlcreate:     (*req).lcreate,
+		styx.Tsymlink:     (*req).forbid,
+		styx.Tmknod:       (*req).forbid,
+		styx.Tlink:        (*req).forbid,
+		styx.Trename:      (*req).rename,
+		styx.Trenameat:    (*req).renameat,
+		styx.Treadlink:    (*req).readlink,
+		styx.Tgetattr:     (*req).getattr,
+		styx.Tsetattr:     (*req).setattr,
+		styx.Txattrwalk:   (*req).xattr,
+		styx.Txattrcreate: (*req).xattr,
+		styx.Treaddir:     (*req).readdir,
+		styx.Tfsync:       (*req).fsync,
+		styx.Tlock:        (*req).lock,
+		styx.Tgetlock:     (*req).lock,
+		styx.Tmkdir:       (*req).mkdir,
+		styx.Tunlinkat:    (*req).unlinkat,
+	}
+}
+
+func (r *req) auth(*styx.Msg) error { return errAuth }
+
+func (r *req) attach(m *styx.Msg) error {
+	c := r.c
+	if m.Afid != styx.NoFid {
+		return errNoFid
+	}
+	client, err := c.client(m.Uname, m.NUname)
+	if err != nil {
+		return err
+	}
+	asker := fs.WithClient(c.ctx, client)
+	r.asker = asker
+	if len(m.Aname) > 4096 {
+		return syscall.ENAMETOOLONG
+	}
+	root, err := arrive(r, nil, "/", c.s.Root)
+	if err != nil {
+		return err
+	}
+	for name := range strings.SplitSeq(path.Clean("/" + m.Aname)[1:], "/") {
+		if name == "" {
+			continue
+		}
+		if root, err = root.walk(r, name); err != nil {
+			return err
+		}
+	}
+	if _, ok := root.node.(fs.Dir); !ok {
+		return fs.ErrNotDir
+	}
+	m.Qid = root.qid
+	return c.insert(m.Fid, newFid(asker, &place{root.node, nil, "/", root.qid}))
+}
+
+func (r *req) walk(m *styx.Msg) error {
+	c, f := r.c, r.fid
+	if m.Newfid == m.Fid {
+		if f.open.Load() != nil {
+			return errBadUse
+		}
+	} else {
+		c.mu.Lock()
+		err := c.vacant(m.Newfid)
+		c.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	at := f.at.Load()
+	for i, name := range m.Names {
+		to, err := at.walk(r, name)
+		if err != nil {
+			if i == 0 || r.Err() != nil {
+				m.Names = m.Names[:i+1]
+				return err
+			}
+			return nil // as far as it went: no fid comes of it
+		}
+		at = to
+		m.Qids = append(m.Qids, at.qid)
+	}
+	if m.Newfid == m.Fid {
+		f.at.Store(at)
+		return nil
+	}
+	return c.insert(m.Newfid, newFid(f.asker, at))
+}
+
+// opened notes what was opened on the request's fid.
+func (r *req) opened(m *styx.Msg, at *place, o *open) error {
+	if !r.fid.open.CompareAndSwap(nil, o) {
+		if o.h != nil {
+			o.h.Close(r.asker)
+		}
+		return errBadUse
+	}
+	m.Qid, m.Iounit = at.qid, r.c.msize-ioHeader
+	return nil
+}
+
+// enter opens what is at the request's fid.
+func (r *req) enter(m *styx.Msg, how fs.How) error {
+	if r.fid.open.Load() != nil {
+		return errBadUse
+	}
+	at := r.fid.at.Load()
+	if _, ok := at.node.(fs.Dir); !ok {
+		h, err := fs.Enter(r, at.node, how)
+		if err != nil {
+			return err
+		}
+		return r.opened(m, at, &open{how: how, h: h})
+	}
+	if how != fs.Read {
+		return fs.ErrIsDir
+	}
+	st, err := at.node.Stat(r)
+	if err != nil {
+		return err
+	}
+	if err := fs.Access(r, st, fs.Read); err != nil {
+		return err
+	}
+	return r.opened(m, at, &open{how: how, dir: new(dir)})
+}
+
+func (r *req) read() ([]byte, error) {
+	c := r.c
+	o := r.fid.open.Load()
+	n := min(r.count, c.msize-headerSize-4)
+	switch {
+	case o == nil || o.how&fs.Read == 0:
+		return nil, errBadUse
+	case o.h == nil:
+		return r.dirread(o.dir, int(n))
+	case n == 0:
+		return nil, nil
+	}
+	c.mu.Lock()
+	n = min(n, uint32(max(512, maxRead/c.running)))
+	c.mu.Unlock()
+	b, err := o.h.Read(r, r.off, int(n))
+	return b[:min(len(b), int(n))], err
+}
+
+func (r *req) write(m *styx.Msg) error {
+	o := r.fid.open.Load()
+	switch {
+	case o == nil || o.h == nil || o.how&fs.Write == 0:
+		return errBadUse
+	case m.Offset > maxOffset:
+		return errOffset
+	case len(m.Data) > 0:
+		n, err := o.h.Write(r, int64(m.Offset), m.Data)
+		if err != nil {
+			return err
+		}
+		if n != len(m.Data) {
+			return errShort
+		}
+	}
+	m.Count = uint32(len(m.Data))
+	return nil
+}
+
+func (r *req) clunk(*styx.Msg) error {
+	r.c.end(r)
+	return r.fid.close(r.c)
+}
+
+func (r *req) delete(*styx.Msg) error {
+	r.c.end(r)
+	err := errPerm
+	if at := r.fid.at.Load(); at.up != nil {
+		err = fs.Delete(r, at.up.node, at.name)
+	}
+	if e := r.fid.close(r.c); err == nil {
+		err = e
+	}
+	return err
+}
+
+// make makes a directory in the one at the fid.
+func (r *req) make(name string, perm fs.FileMode) (*place, error) {
+	if err := legal(name); err != nil {
+		return nil, err
+	}
+	at := r.fid.at.Load()
+	n, err := fs.Make(r, at.node, name, perm.Perm())
+	if err != nil {
+		return nil, err
+	}
+	return arrive(r, at, name, n)
+}
+
+// createFile makes a file in the directory at the fid, which then is the new file, open.
+func (r *req) createFile(m *styx.Msg, how fs.How) error {
+	if err := legal(m.Name); err != nil {
+		return err
+	}
+	if r.fid.open.Load() != nil {
+		return errBadUse
+	}
+	at := r.fid.at.Load()
+	n, h, err := fs.Create(r, at.node, m.Name, fs.FileMode(m.Perm&0777), how)
+	if err != nil {
+		return err
+	}
+	p, err := arrive(r, at, m.Name, n)
+	if err != nil {
+		h.Close(r.asker)
+		return err
+	}
+	return r.became(m, at, p, &open{how: how, h: h})
+}
+
+// became makes the fid the new file, open.
+func (r *req) became(m *styx.Msg, at, p *place, o *open) error {
+	if err := r.opened(m, p, o); err != nil {
+		return err
+	}
+	r.fid.at.CompareAndSwap(at, p)
+	return nil
+}
+
+// truncate empties the file, as `>` does.
+func (r *req) truncate() error {
+	if o := r.fid.open.Load(); o != nil && o.how&fs.Write != 0 {
+		return fs.Empty(r, o.h)
+	}
+	n := r.fid.at.Load().node
+	if _, ok := n.(fs.Dir); ok {
+		return fs.ErrIsDir
+	}
+	return fs.Empty(r, n)
+}
+
+// touch is a change of times, which none of our files keeps: who may write the file may ask for it.
+func (r *req) touch() error {
+	if o := r.fid.open.Load(); o != nil && o.how&fs.Write != 0 {
+		return nil
+	}
+	st, err := r.fid.at.Load().node.Stat(r)
+	if err != nil {
+		return err
+	}
+	return fs.Access(r, st, fs.Write)
+}
+
+// move gives the file at a place another name in its directory, and tells the fid of it.
+func (r *req) move(at *place, name string) error {
+	if err := legal(name); err != nil {
+		return err
+	}
+	if at.up == nil {
+		return errPerm
+	}
+	if err := fs.Move(r, at.up.node, at.name, name); err != nil {
+		return err
+	}
+	to, err := at.up.walk(r, name)
+	if err != nil {
+		return nil // it was moved; somebody has moved or removed it since
+	}
+	r.fid.at.CompareAndSwap(at, to)
+	return nil
+}
+
+// sameDir says whether a fid stands for the directory d.
+func (r *req) sameDir(n styx.Fid, d *place) error {
+	r.c.mu.Lock()
+	f := r.c.fids[n]
+	r.c.mu.Unlock()
+	switch {
+	case f == nil:
+		return errNoFid
+	case d == nil || f.at.Load().qid.Path != d.qid.Path:
+		return errParent
+	}
+	return nil
+}
+
+func qid(st fs.Stat) styx.Qid { return styx.Qid{Type: qidType(st.Mode), Path: st.Qid} }
+
+func qidType(m fs.FileMode) uint8 {
+	switch {
+	case m.IsDir():
+		return styx.QTDir
+	case m&iofs.ModeSymlink != 0:
+		return styx.QTSymlink
+	}
+	return styx.QTFile
+}
+
+var _ context.Context = (*req)(nil)
