@@ -71,7 +71,6 @@ type watcher struct {
 	epoll   *os.File
 	conn    *connector // nil unless the kernel needs it
 	watches map[uint64]*watch
-	plain   map[uint64]func() // descriptors that are no processes
 	key     uint64
 	running bool
 }
@@ -94,7 +93,6 @@ func (s *watcher) begin() error {
 	}
 	s.epoll = os.NewFile(uintptr(fd), "epoll")
 	s.watches = make(map[uint64]*watch)
-	s.plain = make(map[uint64]func())
 	if !exitInfo() {
 		if c, err := listen(); err == nil { // without it more ends are unknown
 			s.conn = c
@@ -130,7 +128,7 @@ func (s *watcher) run() {
 
 // rest lets the loop end when nothing is left. Called with the lock.
 func (s *watcher) rest() {
-	if len(s.watches) == 0 && len(s.plain) == 0 {
+	if len(s.watches) == 0 {
 		s.epoll.SetReadDeadline(time.Unix(1, 0))
 	}
 }
@@ -250,7 +248,7 @@ func (s *watcher) loop() {
 			s.event(events[i])
 		}
 		s.mu.Lock()
-		if len(s.watches) == 0 && len(s.plain) == 0 {
+		if len(s.watches) == 0 {
 			s.running = false
 			s.mu.Unlock()
 			return
@@ -269,15 +267,11 @@ func (s *watcher) event(ev unix.EpollEvent) {
 		return
 	}
 	s.mu.Lock()
-	f := s.plain[key]
 	w := s.watches[key]
 	if w != nil {
 		w.users++ // so that its descriptor stays
 	}
 	s.mu.Unlock()
-	if f != nil {
-		f()
-	}
 	if w == nil {
 		return
 	}

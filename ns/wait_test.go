@@ -123,7 +123,7 @@ func atEnd(t testing.TB) {
 	t.Cleanup(func() {
 		watching.mu.Lock()
 		defer watching.mu.Unlock()
-		if n := len(watching.watches) + len(watching.plain); n != 0 {
+		if n := len(watching.watches); n != 0 {
 			t.Errorf("%d watches are left", n)
 		}
 		if n := count(); n > before {

@@ -1,0 +1,95 @@
+package ns
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func needStops(t testing.TB) {
+	t.Helper()
+	e, err := stopEvent(os.Getpid())
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENOSYS) {
+		lacking(t, "needs perf events: "+err.Error())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.close()
+}
+
+func TestStopped(t *testing.T) {
+	needStops(t)
+	atEnd(t)
+	type answer struct {
+		stopped bool
+		err     error
+	}
+	wait := func(ctx context.Context, p *Process) chan answer {
+		c := make(chan answer, 1)
+		go func() {
+			s, err := Stopped(ctx, p)
+			c <- answer{s, err}
+		}()
+		for { // until it waits, or has answered
+			if watched(p, 1) || len(c) > 0 {
+				return c
+			}
+			runtime.Gosched()
+		}
+	}
+	for _, cmd := range []string{"while :; do :; done", "exec cat"} { // running, sleeping
+		s := shell(t, nil)
+		pid := s.num("exec 3<&0; (%s) <&3 >/dev/null & echo $!", cmd)
+		p := open(t, pid)
+		for range 20 {
+			c := wait(soon(t), p)
+			select {
+			case a := <-c:
+				t.Fatalf("%s: answer %v before the stop", cmd, a)
+			default:
+			}
+			if err := p.Signal(unix.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			if a := <-c; a != (answer{true, nil}) {
+				t.Fatalf("%s: answer to a stop: %v", cmd, a)
+			}
+			// It is stopped already.
+			if a := <-wait(soon(t), p); a != (answer{true, nil}) {
+				t.Fatalf("%s: answer while stopped: %v", cmd, a)
+			}
+			if st, err := p.Status(); err != nil || st.TracerPid != 0 {
+				t.Fatalf("%s: traced by %d, %v", cmd, st.TracerPid, err)
+			}
+			if err := p.Signal(unix.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+			for st, err := p.Stat(); st.State == 'T'; st, err = p.Stat() {
+				if err != nil {
+					t.Fatal(err)
+				}
+				runtime.Gosched()
+			}
+		}
+		ctx, cancel := context.WithCancelCause(soon(t))
+		c := wait(ctx, p)
+		why := errors.New("flushed")
+		cancel(why)
+		if a := <-c; a.err != why {
+			t.Errorf("%s: answer to a cancel: %v", cmd, a)
+		}
+		c = wait(soon(t), p)
+		if err := p.Signal(unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		if a := <-c; a != (answer{false, nil}) {
+			t.Errorf("%s: answer to the end: %v", cmd, a)
+		}
+	}
+}
