@@ -1,0 +1,664 @@
+package ns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// testGroups finds the machine's cgroups, with a base of the test's own, and
+// checks at the end that the trees are as they were and no descriptor is left.
+func testGroups(t *testing.T, only ...string) *Cgroups {
+	t.Helper()
+	c, err := FindCgroups(fmt.Sprintf("ctrfs.test.%d", os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(only) > 0 && c.v2 != nil { // as if version 2 were not mounted
+		if c.v2 = nil; c.life() == nil {
+			lacks(t, "needs cgroup version 1's freezer")
+		}
+	}
+	if h := c.life(); h == nil || h.parent == "" {
+		lacks(t, "needs a cgroup hierarchy in which groups may be made")
+	}
+	enabled := ""
+	if c.v2 != nil {
+		enabled = givenControllers(t, c)
+	}
+	before := trees(t, c)
+	fds := openFiles(t)
+	t.Cleanup(func() {
+		c.Close()
+		if c.v2 != nil {
+			for controller := range strings.FieldsSeq(givenControllers(t, c)) {
+				if !slices.Contains(strings.Fields(enabled), controller) {
+					os.WriteFile(filepath.Join(c.v2.parent, "cgroup.subtree_control"), []byte("-"+controller), 0)
+				}
+			}
+		}
+		if after := trees(t, c); !slices.Equal(before, after) {
+			t.Errorf("groups before the test: %q, after: %q", before, after)
+		}
+		if after := openFiles(t); after > fds {
+			t.Errorf("%d descriptors before the test, %d after", fds, after)
+		}
+	})
+	return c
+}
+
+func givenControllers(t *testing.T, c *Cgroups) string {
+	text, err := os.ReadFile(filepath.Join(c.v2.parent, "cgroup.subtree_control"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// trees lists the groups in which tests could leave some.
+func trees(t *testing.T, c *Cgroups) (all []string) {
+	for _, h := range append([]*hierarchy{c.life()}, c.v1...) {
+		if h.parent == "" {
+			continue
+		}
+		list, err := filepath.Glob(filepath.Join(h.parent, c.base, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(h.parent, c.base)); err == nil {
+			list = append(list, filepath.Join(h.parent, c.base))
+		}
+		all = append(all, list...)
+	}
+	return all
+}
+
+// openFiles counts the descriptors of groups and processes.
+func openFiles(t *testing.T) int {
+	list, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, fd := range list {
+		if link, err := os.Readlink(fd); err == nil &&
+			(strings.Contains(link, "cgroup") || strings.Contains(link, "pidfd")) {
+			n++
+		}
+	}
+	return n
+}
+
+func makeGroup(t *testing.T, c *Cgroups, name string) *Group {
+	t.Helper()
+	g, err := c.MakeGroup(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// shellIn starts a shell in the group, which runs the script.
+func shellIn(t *testing.T, g *Group, script string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("/bin/sh", "-c", "read go; "+script)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := g.Dir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dir != nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := Open(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if err := g.Enter(p); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(in)
+	return cmd
+}
+
+func signalOf(err error) syscall.Signal {
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		if ws := exit.Sys().(syscall.WaitStatus); ws.Signaled() {
+			return ws.Signal()
+		}
+	}
+	return 0
+}
+
+// both runs a test with version 2, if there is, and as if there were only 1.
+func both(t *testing.T, f func(t *testing.T, c *Cgroups)) {
+	t.Run("v2", func(t *testing.T) {
+		c := testGroups(t)
+		if c.v2 == nil {
+			lacks(t, "needs cgroup version 2")
+		}
+		f(t, c)
+	})
+	t.Run("v1", func(t *testing.T) { f(t, testGroups(t, "v1")) })
+}
+
+// TestGroupLife: processes that fork are frozen, thawed, frozen, killed, and the group removed.
+func TestGroupLife(t *testing.T) {
+	both(t, func(t *testing.T, c *Cgroups) {
+		ctx := withTimeout(t)
+		g := makeGroup(t, c, "life")
+		if full, err := g.Populated(); full || err != nil {
+			t.Errorf("new group: populated %v, %v", full, err)
+		}
+		if err := g.WaitEmpty(ctx); err != nil {
+			t.Error(err)
+		}
+		cmd := shellIn(t, g, "sleep 1000 & while :; do /bin/true; done")
+		if full, err := g.Populated(); !full || err != nil {
+			t.Errorf("populated %v, %v", full, err)
+		}
+		p, err := Open(cmd.Process.Pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := p.Cgroups()
+		if err != nil || !slices.Contains(in, Membership{c.life().name, g.Path()}) {
+			t.Errorf("process is in %v, %v; want %q", in, err, g.Path())
+		}
+		p.Close()
+		for _, want := range []bool{true, false, true} {
+			f := g.Freeze
+			if !want {
+				f = g.Thaw
+			}
+			if err := f(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := g.Frozen(); got != want || err != nil {
+				t.Errorf("frozen is %v, %v; want %v", got, err, want)
+			}
+		}
+		pids, err := g.Procs()
+		if err != nil || !slices.Contains(pids, cmd.Process.Pid) {
+			t.Errorf("processes %v, %v; want %d among them", pids, err, cmd.Process.Pid)
+		}
+		if err := g.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if sig := signalOf(cmd.Wait()); sig != syscall.SIGKILL {
+			t.Errorf("killed by %v", sig)
+		}
+		if err := g.Remove(ctx); err != nil {
+			t.Error(err)
+		}
+		if g, err := c.OpenGroup("life"); err == nil {
+			g.Close()
+			t.Error("the group is still there")
+		}
+	})
+}
+
+// TestGroupKillOneByOne is Kill on kernels without cgroup.kill, with a program
+// that forks as fast as it can.
+func TestGroupKillOneByOne(t *testing.T) {
+	c := testGroups(t)
+	if c.v2 == nil {
+		lacks(t, "needs cgroup version 2")
+	}
+	ctx := withTimeout(t)
+	g := makeGroup(t, c, "forks")
+	cmd := shellIn(t, g, "f() { /bin/true; f & }; f; f; f; while :; do /bin/true & wait $!; done")
+	if err := g.killAll("cgroup.freeze", "1", "0"); err != nil {
+		t.Error(err)
+	}
+	cmd.Wait()
+	if err := g.Remove(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestGroupKilled: what was killed takes nobody any more, also when it is opened anew.
+func TestGroupKilled(t *testing.T) {
+	both(t, func(t *testing.T, c *Cgroups) {
+		ctx := withTimeout(t)
+		g := makeGroup(t, c, "killed")
+		if err := g.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		groups := []*Group{g}
+		if c.v2 != nil {
+			again, err := c.OpenGroup("killed")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer again.Close()
+			groups = append(groups, again)
+		}
+		other := exec.Command("sleep", "1000")
+		if err := other.Start(); err != nil {
+			t.Fatal(err)
+		}
+		p, err := Open(other.Process.Pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		for i, g := range groups {
+			if _, err := g.Dir(); err != ErrKilled {
+				t.Errorf("%d: Dir: %v, want %v", i, err, ErrKilled)
+			}
+			if err := g.Enter(p); err != ErrKilled {
+				t.Errorf("%d: Enter: %v, want %v", i, err, ErrKilled)
+			}
+		}
+		p.Signal(syscall.SIGKILL)
+		other.Wait()
+		if err := g.Remove(ctx); err != nil {
+			t.Fatal(err)
+		}
+		g = makeGroup(t, c, "killed")
+		if err := shellIn(t, g, "exit 3").Wait(); signalOf(err) != 0 {
+			t.Errorf("in the next group of that name: %v", err)
+		}
+		if err := g.Remove(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestGroupCancel: waits end with their context and leave nothing behind.
+func TestGroupCancel(t *testing.T) {
+	both(t, func(t *testing.T, c *Cgroups) {
+		g := makeGroup(t, c, "cancel")
+		cmd := shellIn(t, g, "exec sleep 1000")
+		why := errors.New("asked to")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		done := make(chan error)
+		go func() { done <- g.WaitEmpty(ctx) }()
+		cancel(why)
+		if err := <-done; err != why && !errors.Is(err, context.Canceled) {
+			t.Errorf("WaitEmpty: %v, want %v", err, why)
+		}
+		if err := g.Freeze(ctx); err == nil { // it may have been quicker than the look at ctx
+			err = g.Thaw(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		if frozen, err := g.Frozen(); frozen || err != nil {
+			t.Errorf("frozen after a Freeze that was given up: %v, %v", frozen, err)
+		}
+		if err := g.Remove(ctx); err == nil {
+			t.Error("a populated group was removed")
+		}
+		if err := g.Kill(); err != nil {
+			t.Error(err)
+		}
+		cmd.Wait()
+		if err := g.Remove(withTimeout(t)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestGroupNested: groups that a container made go too, and its processes are seen.
+func TestGroupNested(t *testing.T) {
+	both(t, func(t *testing.T, c *Cgroups) {
+		ctx := withTimeout(t)
+		g := makeGroup(t, c, "nested")
+		script := fmt.Sprintf("cd %s; mkdir -p a/b a/c; echo $$ >a/b/cgroup.procs; exec sleep 1000", g.dir.Name())
+		cmd := shellIn(t, g, script)
+		for { // no event tells of the move: the shell's end of it is its new name
+			if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", cmd.Process.Pid)); string(name) == "sleep\n" {
+				break
+			}
+			runtime.Gosched()
+		}
+		if pids, err := g.Procs(); err != nil || !slices.Equal(pids, []int{cmd.Process.Pid}) {
+			t.Errorf("processes %v, %v; want %d", pids, err, cmd.Process.Pid)
+		}
+		if full, err := g.Populated(); !full || err != nil {
+			t.Errorf("populated %v, %v", full, err)
+		}
+		if err := g.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if sig := signalOf(cmd.Wait()); sig != syscall.SIGKILL {
+			t.Errorf("killed by %v", sig)
+		}
+		if err := g.Remove(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestGroupLimits sets limits on a running program, reads them back and looks
+// whether it is under them.
+func TestGroupLimits(t *testing.T) {
+	c := testGroups(t)
+	ctx := withTimeout(t)
+	g := makeGroup(t, c, "limits")
+	cmd := shellIn(t, g, "sleep 1000 & wait")
+	set, disk := 0, aDisk(t)
+	for _, l := range []struct{ word, value, want string }{
+		{"memory.max", "64M", "67108864"},
+		{"memory.swap.max", "16M", "16777216"},
+		{"memory.max", "128M", "134217728"},
+		{"memory.swap.max", "16M", "16777216"},
+		{"memory.max", "32M", "33554432"},
+		{"memory.swap.max", "max", "max"},
+		{"memory.max", "max", "max"},
+		{"pids.max", "2", "2"},
+		{"pids.max", "max", "max"},
+		{"cpu.max", "50000 100000", "50000 100000"},
+		{"cpu.max", "max 100000", "max 100000"},
+		{"cpu.weight", "250", "250"},
+		{"cpuset.cpus", "0", "0"},
+		{"cpuset.mems", "0", "0"},
+		{"io.max", disk + " rbps=1048576 wiops=100", ""},
+		{"io.max", disk + " rbps=max wiops=max", ""},
+	} {
+		err := g.Set(l.word, l.value)
+		if errors.Is(err, errors.ErrUnsupported) {
+			t.Logf("%v", err)
+			if controller, _, _ := strings.Cut(l.word, "."); !strings.Contains(err.Error(), controller) {
+				t.Errorf("%q does not name %s", err, controller)
+			}
+			continue
+		}
+		if errors.Is(err, unix.ENODEV) {
+			t.Log(err)
+			continue
+		}
+		if err != nil {
+			t.Errorf("set %s to %s: %v", l.word, l.value, err)
+			continue
+		}
+		set++
+		got, err := g.Get(l.word)
+		if l.word == "io.max" && err == nil { // version 2 lists the unset ones too
+			limited := strings.Contains(got, "rbps=1048576") && strings.Contains(got, "wiops=100")
+			if limited != strings.Contains(l.value, "1048576") {
+				t.Errorf("%s set to %s is %q", l.word, l.value, got)
+			}
+			continue
+		}
+		if got != l.want || err != nil {
+			t.Errorf("%s set to %s is %q, %v", l.word, l.value, got, err)
+		}
+	}
+	if set == 0 {
+		lacks(t, "needs a cgroup controller")
+	}
+	for _, l := range [][2]string{{"memory.max", "much"}, {"cpu.max", "-1"}, {"cpu.max", ""}, {"memory.max", ""}, {"pids.max", ""}, {"cpu.weight", "0"}, {"io.max", "8:0 rbps=0"},
+		{"memory.max", "1\n2"}, {"cgroup.procs", "1"}, {"cgroup.kill", "1"}, {"../x", "1"}, {"memory.current", "1"}} {
+		if err := g.Set(l[0], l[1]); err == nil {
+			t.Errorf("%s was set to %q", l[0], l[1])
+		}
+	}
+	p, err := Open(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := p.Cgroups()
+	p.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for h := range g.v1 {
+		if !slices.Contains(in, Membership{h.name, h.group(filepath.Join(h.parent, c.base, g.name))}) {
+			t.Errorf("%s: the running program did not enter: %v", h.name, in)
+		}
+	}
+	usage := g.Usage()
+	for word, least := range map[string]uint64{"pids.current": 1, "memory.current": 1, "cpu.usage_usec": 1} {
+		if controller, _, _ := strings.Cut(word, "."); controller != "cpu" && g.in(controller) == nil &&
+			(c.v2 == nil || !slices.Contains(c.v2.controllers, controller)) {
+			if _, ok := usage[word]; ok {
+				t.Errorf("%s without the controller", word)
+			}
+		} else if word == "memory.current" { // what was taken before entering stays where it was
+			if _, ok := usage[word]; !ok {
+				t.Error("no memory.current")
+			}
+		} else if usage[word] < least {
+			t.Errorf("%s = %d, want at least %d", word, usage[word], least)
+		}
+	}
+	if n, err := g.OOMKills(); n != 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("OOM kills: %d, %v", n, err)
+	}
+
+	// A later server finds all of it.
+	again, err := c.OpenGroup("limits")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(again.v1) != len(g.v1) {
+		t.Errorf("opened anew it is in %d hierarchies of version 1, not %d", len(again.v1), len(g.v1))
+	}
+	g.Close()
+	if err := again.Kill(); err != nil {
+		t.Error(err)
+	}
+	cmd.Wait()
+	if err := again.Remove(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// aDisk gives the number of a whole block device.
+func aDisk(t *testing.T) string {
+	list, err := filepath.Glob("/sys/block/*/dev")
+	if err != nil || len(list) == 0 {
+		t.Log("needs a block device: io.max is set for one that is not there")
+		return "8:0"
+	}
+	text, err := os.ReadFile(list[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// TestGroupPids: a limit that comes while a program forks as fast as it can
+// counts every one of its processes.
+func TestGroupPids(t *testing.T) {
+	c := testGroups(t)
+	ctx := withTimeout(t)
+	g := makeGroup(t, c, "bomb")
+	cmd := shellIn(t, g, "n=0; while [ $n -lt 30 ]; do sleep 1000 & n=$((n+1)); done; wait")
+	err := g.Set("pids.max", "8")
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		t.Error(err)
+	}
+	if err == nil {
+		pids, err := g.Procs()
+		if now := g.Usage()["pids.current"]; err != nil || now < uint64(len(pids)) {
+			t.Errorf("%d processes are counted as %d, %v", len(pids), now, err)
+		}
+	}
+	if err := g.Kill(); err != nil {
+		t.Error(err)
+	}
+	cmd.Wait()
+	if err := g.Remove(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestGroupOOM(t *testing.T) {
+	c := testGroups(t)
+	ctx := withTimeout(t)
+	g := makeGroup(t, c, "oom")
+	defer func() {
+		if err := g.Remove(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := g.Set("memory.max", "8M"); errors.Is(err, errors.ErrUnsupported) {
+		lacks(t, "needs the memory controller")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	g.Set("memory.swap.max", "0")
+	err := shellIn(t, g, "x=0123456789abcdef; while :; do x=$x$x; done").Wait()
+	if sig := signalOf(err); sig != syscall.SIGKILL {
+		t.Errorf("a program that takes all memory: %v", err)
+	}
+	if n, err := g.OOMKills(); n == 0 || err != nil {
+		t.Errorf("OOM kills: %d, %v", n, err)
+	}
+}
+
+func TestGroupNames(t *testing.T) {
+	c := testGroups(t)
+	for _, name := range []string{"", "a/b", "..\x00", "a\nb", strings.Repeat("x", 255)} {
+		if _, err := c.MakeGroup(name); err == nil {
+			t.Errorf("made a group %q", name)
+		}
+	}
+	for _, name := range []string{".", "..", "memory.max", "cgroup.procs", "_x", "web-1_2"} {
+		g := makeGroup(t, c, name)
+		if _, err := c.MakeGroup(name); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("a second group %q: %v", name, err)
+		}
+		if err := g.Remove(withTimeout(t)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestNoGroups(t *testing.T) {
+	for _, c := range []*Cgroups{{base: "x"}, {base: "x", v2: &hierarchy{name: Unified, mount: "/sys/fs/cgroup"}}} {
+		if _, err := c.MakeGroup("web"); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("made where none can be: %v", err)
+		}
+		c.Close()
+	}
+}
+
+func TestHierarchyDir(t *testing.T) {
+	for _, c := range []struct{ root, group, want string }{
+		{"/", "/", "/m"},
+		{"/", "/a/b", "/m/a/b"},
+		{"/docker/1", "/docker/1/a", "/m/a"},
+		{"/docker/1", "/docker/1", "/m"},
+		{"/docker/1", "/docker/12", ""},
+		{"/docker/1", "/", ""},
+		{"/..", "/", ""},
+		{"/", "/../x", ""},
+	} {
+		h := &hierarchy{mount: "/m", root: c.root}
+		got, ok := h.dir(c.group)
+		if got != c.want || ok != (c.want != "") {
+			t.Errorf("mount of %q: group %q is in %q, want %q", c.root, c.group, got, c.want)
+		}
+		if ok && h.group(got) != c.group {
+			t.Errorf("mount of %q: %q is %q, want %q", c.root, got, h.group(got), c.group)
+		}
+	}
+}
+
+func TestMemberships(t *testing.T) {
+	got, err := parseMemberships([]byte("3:cpu,cpuacct:/a:b\n2:name=systemd:/\n0::/x (deleted)\n"))
+	want := []Membership{{"cpu,cpuacct", "/a:b"}, {"name=systemd", "/"}, {Unified, "/x (deleted)"}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	for _, text := range []string{"x\n", "0:\n", "0::\n", "0::x\n"} {
+		if got, err := parseMemberships([]byte(text)); err == nil {
+			t.Errorf("%q is read as %v", text, got)
+		}
+	}
+}
+
+// TestWeights: every weight comes back as it was set.
+func TestWeights(t *testing.T) {
+	for weight := uint64(1); weight <= 10000; weight++ {
+		if got := weightOf(sharesOf(weight)); got != weight {
+			t.Errorf("weight %d comes back as %d", weight, got)
+		}
+	}
+	if got := sharesOf(100); got != 1024 {
+		t.Errorf("the default weight is %d shares", got)
+	}
+}
+
+func TestParseBytes(t *testing.T) {
+	for text, want := range map[string]uint64{"0": 0, "1": 1, "4k": 4096, "64M": 64 << 20, "1G": 1 << 30, "2t": 2 << 40, "1E": 1 << 60} {
+		if got, err := parseBytes(text); got != want || err != nil {
+			t.Errorf("%q is %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "M", "-1", "1KM", "1x", "8E", "99999999999999999999", "1 M"} {
+		if got, err := parseBytes(text); err == nil {
+			t.Errorf("%q is read as %d", text, got)
+		}
+	}
+}
+
+// TestGroupService: in a delegated group of version 2 the processes of the
+// service make room for the controllers.
+func TestGroupService(t *testing.T) {
+	c := testGroups(t)
+	if c.v2 == nil || len(c.v2.controllers) == 0 {
+		lacks(t, "needs a controller in cgroup version 2")
+	}
+	ctx := withTimeout(t)
+	service := makeGroup(t, c, "service")
+	if err := c.enable(c.v2.controllers[0]); err != nil {
+		t.Fatal(err)
+	}
+	cmd := shellIn(t, service, "exec sleep 1000")
+	inner := *c.v2
+	inner.own = service.dir.Name()
+	if err := unix.Setxattr(inner.own, "user.delegate", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if inner.parent = inner.place(); inner.parent != inner.own {
+		t.Errorf("groups go into %q, want %q", inner.parent, inner.own)
+	}
+	sub := &Cgroups{base: "sub", v2: &inner}
+	g := makeGroup(t, sub, "web")
+	if err := sub.enable(c.v2.controllers[0]); err != nil {
+		t.Error(err)
+	}
+	p, err := Open(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := p.Cgroups()
+	p.Close()
+	if want := (Membership{Unified, service.Path() + "/sub.server"}); err != nil || !slices.Contains(in, want) {
+		t.Errorf("the service is in %v, %v; want %v", in, err, want)
+	}
+	if err := g.Remove(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := service.Kill(); err != nil {
+		t.Error(err)
+	}
+	cmd.Wait()
+	if err := service.Remove(ctx); err != nil {
+		t.Error(err)
+	}
+}
