@@ -27,8 +27,11 @@ func Verb[T any](usage string, do func(subject T, ctx context.Context, args []st
 	words := strings.Fields(usage)
 	v := verb[T]{name: words[0], usage: usage, do: do}
 	for _, w := range words[1:] {
-		opened, many := strings.HasPrefix(w, "["), strings.Contains(w, "...")
-		w = strings.Trim(strings.ReplaceAll(w, "...", ""), "[]")
+		opened := strings.HasPrefix(w, "[")
+		if opened {
+			w = strings.TrimRight(w[1:], "]")
+		}
+		w, many := strings.CutSuffix(w, "...")
 		if w == "" {
 			panic("ctl: usage: " + usage)
 		}

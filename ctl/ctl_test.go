@@ -24,6 +24,8 @@ var verbs = Table[*log]{
 	Verb("limit NAME SOFT [HARD]", (*log).note),
 	Verb("log debug|info", (*log).note),
 	Verb("join N|CTR [KIND...]", (*log).note),
+	Verb("user U[:G[,G...]]", (*log).note),
+	Verb("exec [CMD [ARG...]]", (*log).note),
 }
 
 func TestDo(t *testing.T) {
@@ -42,6 +44,10 @@ func TestDo(t *testing.T) {
 		{"limit a b c d", "", `wrong #args in control message: "limit a b c d", usage: limit NAME SOFT [HARD]`},
 		{"log info", "info", ""},
 		{"log loud", "", `log: not debug or info: "loud"`},
+		{"user 1:2,3", "1:2,3", ""},
+		{"user 1 2", "", `wrong #args in control message: "user 1 2", usage: user U[:G[,G...]]`},
+		{"exec", "", ""},
+		{"exec a b c d", "a+b+c+d", ""},
 		{"join 12 mnt uts", "12+mnt+uts", ""},
 		{"", "", "empty control message"},
 		{" \n\n", "", "empty control message"},
