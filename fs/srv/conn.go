@@ -309,10 +309,14 @@ func (c *conn) version(m *styx.Msg) {
 	c.reset(errReset)
 	c.msize, c.dialect = 0, styx.Plain
 	msize := min(m.Msize, c.limits.Msize)
+	// What follows a version after a dot is an extension of it: hugelgupf/p9 asks for 9P2000.L.Google.7.
+	is := func(version string) bool { return strings.HasPrefix(m.Version+".", version+".") }
 	switch {
-	case m.Version == styx.VersionLinux && msize >= 4096:
-		c.msize, c.dialect = msize, styx.Linux
-	case m.Version != styx.VersionLinux && msize >= 256 && (m.Version == styx.VersionPlain || strings.HasPrefix(m.Version, styx.VersionPlain+".")):
+	case is(styx.VersionLinux):
+		if msize >= 4096 {
+			c.msize, c.dialect = msize, styx.Linux
+		}
+	case is(styx.VersionPlain) && msize >= 256:
 		c.msize = msize
 	}
 	m.Type, m.Msize, m.Version = styx.Rversion, msize, "unknown"

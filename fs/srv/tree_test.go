@@ -69,6 +69,7 @@ type handle struct {
 	read  func(context.Context, int64, int) ([]byte, error)
 	write func(context.Context, []byte) error
 	close func() error
+	short bool // takes one byte of each write
 	once  sync.Once
 }
 
@@ -80,7 +81,10 @@ func (h *handle) Read(ctx context.Context, off int64, n int) ([]byte, error) {
 }
 
 func (h *handle) Write(ctx context.Context, _ int64, p []byte) (int, error) {
-	if h.write == nil {
+	switch {
+	case h.short:
+		return 1, nil
+	case h.write == nil:
 		return 0, fs.ErrPerm
 	}
 	return len(p), h.write(ctx, p)
@@ -215,6 +219,12 @@ var worldFiles = fs.Table[*world]{
 			close: func() error { return errors.New("config is not JSON") },
 		}, nil
 	}),
+	opens("big", 0444, func(w *world, _ fs.How) (*handle, error) {
+		return &handle{read: func(ctx context.Context, _ int64, n int) ([]byte, error) {
+			return zero[:n], w.block(ctx)
+		}}, nil
+	}),
+	opens("short", 0222, func(*world, fs.How) (*handle, error) { return &handle{short: true}, nil }),
 	fs.Special("zeros", 0666, func(*world, context.Context, fs.How) (fs.Handle, error) { return zeros{}, nil }),
 	fs.Text("error", 0444, func(_ *world, ctx context.Context) (string, error) { return fs.ClientOf(ctx).Errors.Text(ctx) }),
 	fs.Text("who", 0444, func(_ *world, ctx context.Context) (string, error) {
