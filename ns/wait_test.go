@@ -523,6 +523,52 @@ func TestWaitConnector(t *testing.T) {
 	wantExit(t, p, "unknown")
 }
 
+// 10,000 wait, half of them on one descriptor and half each on its own; one end answers them all, the same.
+func TestManyWaiters(t *testing.T) {
+	atEnd(t)
+	const n = 10000
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil || lim.Cur < n {
+		lacking(t, fmt.Sprintf("needs %d descriptors: limit is %d", n, lim.Cur))
+	}
+	c := shell(t, nil).later("exit 9")
+	one := open(t, c.pid)
+	ctx := soon(t)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	got := make(chan string, n)
+	var each []*Process
+	for i := range n {
+		p := one
+		if i%2 == 0 {
+			p = open(t, c.pid)
+			each = append(each, p)
+		}
+		go func() {
+			x, err := Wait(ctx, p)
+			got <- fmt.Sprint(x, err)
+		}()
+	}
+	for !watched(one, n/2) {
+		runtime.Gosched()
+	}
+	for _, p := range each {
+		for !watched(p, 1) {
+			runtime.Gosched()
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	t.Logf("%d bytes of memory for each", (after.HeapInuse+after.StackInuse-before.HeapInuse-before.StackInuse)/n)
+	c.begin()
+	for range n {
+		if s := <-got; s != "exit: 9 <nil>" {
+			t.Fatalf("end is %q", s)
+		}
+	}
+}
+
 func TestExitWords(t *testing.T) {
 	for _, c := range []struct {
 		e    Exit
