@@ -11,8 +11,9 @@ import (
 // An Event is a change, or a thing that is there.
 type Event struct {
 	Topic string
-	Words []string // key=value; a value may be anything
-	See   func(*Client) bool
+	Words []string           // key=value; a value may be anything
+	Of    uint64             // the qid of what it is about, 0 if that has none
+	See   func(*Client) bool // who may; nil: all
 }
 
 // A Feed tells every reader of what happens. Its lines are `TIME SEQ TOPIC key=value...`, SEQ growing by one over all readers.

@@ -9,7 +9,7 @@ import (
 type Subject interface {
 	// Owner gives the user and group that the files belong to.
 	Owner() (uid, gid uint32)
-	// Qid is the number of the directory; the 255 above it are its files'.
+	// Qid is the number of the directory. The 127 above it are its files', which with 128 more have room for one below each.
 	Qid() uint64
 }
 
@@ -22,9 +22,9 @@ type Row[T Subject] struct {
 	Mode FileMode
 
 	open  func(context.Context, T, How) (Handle, error)
-	empty func(context.Context, T) error        // truncation without an open file
-	sub   func(context.Context, T) (Dir, error) // the row is a directory
-	when  func(T) bool                          // nil: always there
+	empty func(context.Context, T) error                // truncation without an open file
+	sub   func(context.Context, T, uint64) (Dir, error) // the row is a directory
+	when  func(T) bool                                  // nil: always there
 	modes []modeIf
 }
 
@@ -103,9 +103,9 @@ func Special[T Subject](name string, mode FileMode, open func(T, context.Context
 	return Row[T]{Name: name, Mode: mode, open: func(ctx context.Context, t T, how How) (Handle, error) { return open(t, ctx, how) }}
 }
 
-// Sub is a directory within the directory.
-func Sub[T Subject](name string, mode FileMode, dir func(T, context.Context) (Dir, error)) Row[T] {
-	return Row[T]{Name: name, Mode: mode | ModeDir, sub: func(ctx context.Context, t T) (Dir, error) { return dir(t, ctx) }}
+// Sub is a directory within the directory; qid is to be its number.
+func Sub[T Subject](name string, dir func(t T, ctx context.Context, qid uint64) (Dir, error)) Row[T] {
+	return Row[T]{Name: name, Mode: ModeDir, sub: func(ctx context.Context, t T, qid uint64) (Dir, error) { return dir(t, ctx, qid) }}
 }
 
 // A Table is the files of a directory.
@@ -152,7 +152,7 @@ func (d *tableDir[T]) Walk(ctx context.Context, name string) (Node, error) {
 			continue
 		}
 		if r.sub != nil {
-			return r.sub(ctx, t)
+			return r.sub(ctx, t, t.Qid()+uint64(i)+1)
 		}
 		return &row[T]{d, i}, nil
 	}
