@@ -11,7 +11,7 @@ cats() { yes "$w" | head -n "$1" | /bin/busybox xargs -P "$1" -n 1 /bin/busybox 
 
 for k in $kinds; do
 	m=/n/$k w=$m/proc/$p/wait
-	n=100
+	n=50
 	[ $k != L ] || n=1000
 	for s in INT KILL; do
 		cats $n
@@ -20,8 +20,8 @@ for k in $kinds; do
 		ok "$k: others list" ls $m/ctr
 		ok "$k: others write" put $m/ctl log info
 		ok "$k: stat of the file" stat $w
-		refused "$k: append to it" denied add $w
-		kill -$s -%%
+		refused "$k: append to it" . add $w
+		kill -$s %% # the whole job, as ^C does
 		ok "$k: $s ends all" try nonestuck
 		holds "$k: the mount goes on" $m/proc/$p/args 'sleep 1000'
 	done
