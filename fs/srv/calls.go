@@ -1,8 +1,6 @@
 package srv
 
 import (
-	"context"
-	iofs "io/fs"
 	"path"
 	"strings"
 	"syscall"
@@ -75,6 +73,7 @@ func (r *req) attach(m *styx.Msg) error {
 	}
 	client, err := c.client(m.Uname, m.NUname)
 	if err != nil {
+		c.s.log("refused to attach as somebody else", c.peer, err)
 		return err
 	}
 	asker := fs.WithClient(c.ctx, client)
@@ -82,7 +81,7 @@ func (r *req) attach(m *styx.Msg) error {
 	if len(m.Aname) > 4096 {
 		return syscall.ENAMETOOLONG
 	}
-	root, err := arrive(r, nil, "/", c.s.Root)
+	root, err := r.arrive(nil, "/", c.s.Root)
 	if err != nil {
 		return err
 	}
@@ -90,7 +89,7 @@ func (r *req) attach(m *styx.Msg) error {
 		if name == "" {
 			continue
 		}
-		if root, err = root.walk(r, name); err != nil {
+		if root, err = r.step(root, name); err != nil {
 			return err
 		}
 	}
@@ -117,7 +116,7 @@ func (r *req) walk(m *styx.Msg) error {
 	}
 	at := f.at.Load()
 	for i, name := range m.Names {
-		to, err := at.walk(r, name)
+		to, err := r.step(at, name)
 		if err != nil {
 			if i == 0 || r.Err() != nil {
 				m.Names = m.Names[:i+1]
@@ -239,7 +238,7 @@ func (r *req) make(name string, perm fs.FileMode) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	return arrive(r, at, name, n)
+	return r.arrive(at, name, n)
 }
 
 // createFile makes a file in the directory at the fid, which then is the new file, open.
@@ -255,7 +254,7 @@ func (r *req) createFile(m *styx.Msg, how fs.How) error {
 	if err != nil {
 		return err
 	}
-	p, err := arrive(r, at, m.Name, n)
+	p, err := r.arrive(at, m.Name, n)
 	if err != nil {
 		h.Close(r.asker)
 		return err
@@ -307,7 +306,7 @@ func (r *req) move(at *place, name string) error {
 	if err := fs.Move(r, at.up.node, at.name, name); err != nil {
 		return err
 	}
-	to, err := at.up.walk(r, name)
+	to, err := r.step(at.up, name)
 	if err != nil {
 		return nil // it was moved; somebody has moved or removed it since
 	}
@@ -328,17 +327,3 @@ func (r *req) sameDir(n styx.Fid, d *place) error {
 	}
 	return nil
 }
-
-func qid(st fs.Stat) styx.Qid { return styx.Qid{Type: qidType(st.Mode), Path: st.Qid} }
-
-func qidType(m fs.FileMode) uint8 {
-	switch {
-	case m.IsDir():
-		return styx.QTDir
-	case m&iofs.ModeSymlink != 0:
-		return styx.QTSymlink
-	}
-	return styx.QTFile
-}
-
-var _ context.Context = (*req)(nil)

@@ -115,6 +115,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	c.deadline(hello)
 	n, err := c.rwc.Read(p)
 	c.got += int64(n)
+	c.s.count.in.Add(int64(n))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = errSlow
 		if hello {

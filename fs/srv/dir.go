@@ -92,7 +92,7 @@ func (r *req) readdir(m *styx.Msg) error {
 		default:
 			e := list[i-2]
 			// DT_DIR and its kin are the type's bits, 12 down; see readdir(3).
-			b, err = styx.AppendDirent(b, styx.Qid{Type: qidType(e.Type), Path: e.Qid}, i+1, uint8(unixType(e.Type)>>12), e.Name)
+			b, err = styx.AppendDirent(b, r.c.qid(e.Qid, e.Type), i+1, uint8(unixType(e.Type)>>12), e.Name)
 		}
 		if err != nil {
 			return err
@@ -164,7 +164,7 @@ func (r *req) entry(d fs.Dir, name string) (*styx.Dir, error) {
 	if err == nil {
 		var st fs.Stat
 		if st, err = n.Stat(r); err == nil {
-			return r.c.s.record(st, name), nil
+			return r.record(st, name), nil
 		}
 	}
 	if r.Err() != nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ESRCH) {

@@ -2,6 +2,7 @@ package srv
 
 import (
 	"context"
+	iofs "io/fs"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -66,16 +67,16 @@ func (p *place) path() string {
 }
 
 // arrive gives the place of a node.
-func arrive(ctx context.Context, up *place, name string, n fs.Node) (*place, error) {
-	st, err := n.Stat(ctx)
+func (r *req) arrive(up *place, name string, n fs.Node) (*place, error) {
+	st, err := n.Stat(r)
 	if err != nil {
 		return nil, err
 	}
-	return &place{n, up, name, qid(st)}, nil
+	return &place{n, up, name, r.c.qid(st.Qid, st.Mode)}, nil
 }
 
-// walk goes one name further.
-func (p *place) walk(ctx context.Context, name string) (*place, error) {
+// step walks one name further.
+func (r *req) step(p *place, name string) (*place, error) {
 	if name == ".." {
 		if p.up != nil {
 			return p.up, nil
@@ -85,11 +86,23 @@ func (p *place) walk(ctx context.Context, name string) (*place, error) {
 	if err := legal(name); err != nil {
 		return nil, err
 	}
-	n, err := fs.Look(ctx, p.node, name)
+	n, err := fs.Look(r, p.node, name)
 	if err != nil {
 		return nil, err
 	}
-	return arrive(ctx, p, name, n)
+	return r.arrive(p, name, n)
+}
+
+// qid gives the qid of a file. 9P2000 has no symbolic links: there they are files that hold their target.
+func (c *conn) qid(path uint64, mode fs.FileMode) styx.Qid {
+	q := styx.Qid{Type: styx.QTFile, Path: path}
+	switch {
+	case mode.IsDir():
+		q.Type = styx.QTDir
+	case mode&iofs.ModeSymlink != 0 && c.dialect == styx.Linux:
+		q.Type = styx.QTSymlink
+	}
+	return q
 }
 
 // legal says whether something can be called so.

@@ -109,7 +109,7 @@ func (r *req) getattr(m *styx.Msg) error {
 	if st.Mode.IsDir() {
 		nlink = 2
 	}
-	m.Qid = qid(st)
+	m.Qid = r.c.qid(st.Qid, st.Mode)
 	m.Attr = &styx.Attr{
 		Valid: styx.GetattrBasic,
 		Mode:  unixMode(st.Mode), Uid: st.Uid, Gid: st.Gid,

@@ -82,14 +82,15 @@ func (r *req) stat(m *styx.Msg) error {
 	if err != nil {
 		return err
 	}
-	m.Stat = r.c.s.record(st, at.name)
+	m.Stat = r.record(st, at.name)
 	return nil
 }
 
 // record describes a file as 9P2000 does.
-func (s *Server) record(st fs.Stat, name string) *styx.Dir {
+func (r *req) record(st fs.Stat, name string) *styx.Dir {
+	s := r.c.s
 	d := &styx.Dir{
-		Qid:  styx.Qid{Type: qidType(st.Mode) & styx.QTDir, Path: st.Qid},
+		Qid:  r.c.qid(st.Qid, st.Mode),
 		Mode: uint32(st.Mode.Perm()),
 		Name: name, Uid: s.user(st.Uid), Gid: s.group(st.Gid), Muid: s.user(st.Uid),
 	}
