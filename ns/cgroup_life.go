@@ -103,19 +103,24 @@ func (g *Group) setFrozen(ctx context.Context, frozen bool) error {
 }
 
 // setFrozen1 is setFrozen by version 1's freezer, which looks at its tasks only
-// when its state is read and tells nobody: it is asked again and again.
+// when its state is read and tells nobody: it is asked again and again. It can
+// also miss for ever a task that was just forked, or one that waits for a child
+// that is frozen; so it is told again too, and at times all may go on a little.
 func (g *Group) setFrozen1(ctx context.Context, frozen bool) error {
 	state := "THAWED"
 	if frozen {
 		state = "FROZEN"
 	}
-	if err := write(g.dir, "freezer.state", state); err != nil {
-		return err
-	}
 	again := time.NewTicker(time.Millisecond)
 	defer again.Stop()
-	for {
-		if now, err := read(g.dir, "freezer.state"); err != nil || now == state {
+	for n := 1; ; n++ {
+		if n%50 == 0 {
+			if err := write(g.dir, "freezer.state", "THAWED"); err != nil {
+				return err
+			}
+		} else if err := write(g.dir, "freezer.state", state); err != nil {
+			return err
+		} else if now, err := read(g.dir, "freezer.state"); err != nil || now == state {
 			return err
 		}
 		select {
