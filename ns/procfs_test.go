@@ -244,7 +244,7 @@ func TestShares(t *testing.T) {
 	alone := shell(t, uts())
 	pair := shell(t, uts())
 	pid := pair.num("(exec sleep 1000) >/dev/null & echo $!")
-	defer pair.do("kill -KILL %d", pid)
+	defer open(t, pid).Signal(unix.SIGKILL)
 	count := func(s *sh, kind string) Shared {
 		t.Helper()
 		all, err := open(t, s.cmd.Process.Pid).Shares()
