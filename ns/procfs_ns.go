@@ -90,3 +90,9 @@ func kcmp(a, b int, kind string) bool {
 	r, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(a), uintptr(b), what, 0, 0, 0)
 	return errno == 0 && r == 0
 }
+
+// Namespace is the number of the process's name space of a kind: see Shared.
+func (p *Process) Namespace(kind string) (uint64, error) {
+	ino, err := nsInode(p.pid, kind)
+	return ino, p.verify("ns/"+kind, err)
+}
