@@ -1,0 +1,140 @@
+// Ctrfs serves the processes and containers of a machine as a tree of files over 9P, and reads and writes such trees. See
+// ctrfs(1) for its flags and ctrfs(4) for the tree.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"os/user"
+	"path/filepath"
+	"syscall"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		for _, err := range apiece(err) {
+			fmt.Fprintln(os.Stderr, "ctrfs:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+// apiece takes joined errors apart, for a line each.
+func apiece(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
+func run(args []string) error {
+	if is, err := runRemote(args); is {
+		return err
+	}
+	var addrs []addr
+	set := flag.NewFlagSet("ctrfs", flag.ExitOnError)
+	set.Func("a", "listen at `address` unix!PATH, tcp!HOST!PORT or fd!N; repeatable", func(s string) error {
+		a, err := parseAddr(s)
+		addrs = append(addrs, a)
+		return err
+	})
+	post := set.String("s", "", "post in plan9port's name space as `name`")
+	dir := set.String("m", "", "mount on `directory`, made if it is not there")
+	trace := set.Bool("D", false, "print each message")
+	show := set.Bool("V", false, "print the version")
+	set.Usage = func() {
+		fmt.Fprintln(set.Output(), "usage: ctrfs [-DV] [-a ADDR]... [-s NAME] [-m DIR]\n"+
+			"       ctrfs ls [-2dlt] [-a ADDR] PATH...\n"+
+			"       ctrfs read|rdwr|stat [-2] [-a ADDR] PATH...\n"+
+			"       ctrfs write [-2l] [-a ADDR] PATH...")
+	}
+	set.Parse(args)
+	if set.NArg() > 0 {
+		return fmt.Errorf("unknown command: %q", set.Arg(0))
+	}
+	if *show {
+		_, err := fmt.Print(versions())
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	signal.Ignore(syscall.SIGHUP) // of the terminal that it was started from
+	s := newServer(stop)
+	slog.SetDefault(s.srv.Log)
+	if *trace {
+		s.srv.Trace = os.Stderr
+	}
+	listeners, err := listenAll(append(addrs, passed()...), *post)
+	if err != nil {
+		return err
+	}
+	return s.serve(ctx, listeners, func(ctx context.Context) (func(), error) {
+		if *dir == "" {
+			return nil, nil
+		}
+		return mount(ctx, s.srv.Root, socket(listeners), *dir)
+	})
+}
+
+// listenAll listens at all of the addresses and in the name space, at the default address if there are none.
+func listenAll(addrs []addr, post string) (l []net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, l := range l {
+				l.Close()
+			}
+		}
+	}()
+	if len(addrs) == 0 && post == "" {
+		a, err := defaultAddr(os.Geteuid())
+		if err != nil {
+			return nil, err
+		}
+		perm := os.FileMode(0700)
+		if os.Geteuid() == 0 {
+			perm = 0755
+		}
+		if err := privateDir(filepath.Dir(a.address), perm); err != nil {
+			return nil, err
+		}
+		addrs = []addr{a}
+	}
+	if post != "" {
+		me, err := user.Current()
+		if err != nil {
+			return nil, err
+		}
+		if post != filepath.Base(post) {
+			return nil, fmt.Errorf("post %q: %w", post, errors.New("not a name"))
+		}
+		ns := nameSpace(me.Username)
+		if err := privateDir(ns, 0700); err != nil {
+			return nil, err
+		}
+		addrs = append(addrs, addr{"unix", filepath.Join(ns, post)})
+	}
+	for _, a := range addrs {
+		one, err := a.listen()
+		if err != nil {
+			return l, err
+		}
+		l = append(l, one)
+	}
+	return l, nil
+}
+
+// socket is the name of a socket by which the kernel can reach us, "" if there is none.
+func socket(listeners []net.Listener) string {
+	for _, l := range listeners {
+		if a, ok := l.Addr().(*net.UnixAddr); ok && filepath.IsAbs(a.Name) {
+			return a.Name
+		}
+	}
+	return ""
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+
+	"ctrfs/ctl"
+	"ctrfs/fs"
+)
+
+// rootQid numbers the root; the 255 above it are its files', and all that others number is above those.
+const rootQid = 0
+
+var rootFiles = fs.Table[*server]{
+	fs.Text("help", 0444, (*server).help),
+	fs.Text("version", 0444, (*server).version),
+	fs.Text("error", 0444, (*server).errors),
+	fs.Special("events", 0444, (*server).events),
+	fs.Text("stats", 0440, (*server).stats),
+	fs.Special("ctl", 0600, (*server).control).Or(0660, (*server).hasAdmin),
+}
+
+var rootVerbs = ctl.Table[*control]{
+	ctl.Verb("log debug|info|warn|error", (*control).log),
+	ctl.Verb("quit", (*control).quit),
+}
+
+func (s *server) root() fs.Dir {
+	return rootFiles.Dir("/", 0555, func(context.Context) (*server, error) { return s, nil })
+}
+
+// Owner is who runs the server; root's things belong to the group ctrfs-admin too, where there is one.
+func (s *server) Owner() (uid, gid uint32) {
+	if g, ok := s.admin(); ok && s.uid == 0 {
+		return s.uid, g
+	}
+	return s.uid, s.gid
+}
+
+func (s *server) Qid() uint64 { return rootQid }
+
+func (s *server) hasAdmin() bool {
+	_, ok := s.admin()
+	return ok && s.uid == 0
+}
+
+func (s *server) help(context.Context) (string, error) { return plain(manual), nil }
+
+func (s *server) version(context.Context) (string, error) { return versions(), nil }
+
+func (s *server) errors(ctx context.Context) (string, error) {
+	return fs.ClientOf(ctx).Errors.Text(ctx)
+}
+
+func (s *server) events(ctx context.Context, _ fs.How) (fs.Handle, error) {
+	return s.feed.Open(ctx, nil, func(context.Context) []fs.Event { return nil })
+}
+
+func (s *server) stats(context.Context) (string, error) { return s.srv.Stats(), nil }
+
+// A control is the root's ctl as somebody has it open.
+type control struct {
+	*server
+	quits atomic.Bool
+}
+
+func (s *server) control(context.Context, fs.How) (fs.Handle, error) {
+	c := &control{server: s}
+	do := func(ctx context.Context, msg string) error { return rootVerbs.Do(c, ctx, msg) }
+	return fs.NewCtl(c.state, do, c.closed), nil
+}
+
+func (c *control) state(context.Context) (string, error) {
+	return "log " + strings.ToLower(c.level.Level().String()) + "\n", nil
+}
+
+func (c *control) log(_ context.Context, args []string) error {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(args[0])); err != nil {
+		return err
+	}
+	c.level.Set(l)
+	return nil
+}
+
+func (c *control) quit(context.Context, []string) error {
+	c.quits.Store(true)
+	return nil
+}
+
+// closed ends the server only now, so that who has said so gets his answers.
+func (c *control) closed(context.Context) error {
+	if c.quits.Load() {
+		c.stop()
+	}
+	return nil
+}

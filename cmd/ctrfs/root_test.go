@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"regexp"
+	"strings"
+	"testing"
+
+	"ctrfs/fs"
+)
+
+// Each file of the root and each verb of its ctl has a line in the manual, and each line a file or a verb.
+func TestManual(t *testing.T) {
+	_, root, _ := strings.Cut(manual, "\n.SS The root\n")
+	root, _, _ = strings.Cut(root, "\n.SH")
+	var told []string
+	for _, m := range regexp.MustCompile(`(?m)^\.TP\n\.B (.*)$`).FindAllStringSubmatch(root, -1) {
+		told = append(told, m[1])
+	}
+	var there []string
+	for _, f := range rootFiles {
+		there = append(there, f.Name)
+	}
+	there = append(there, rootVerbs.Usages()...)
+	if got, want := strings.Join(told, "\n"), strings.Join(there, "\n"); got != want {
+		t.Errorf("the manual has\n%s\nthe tables have\n%s", got, want)
+	}
+	for _, f := range rootFiles {
+		if !strings.Contains(manual, "\n.I dir\\fB/"+f.Name+"\\fP\n") {
+			t.Errorf("not in the synopsis: %s", f.Name)
+		}
+	}
+}
+
+func TestPlain(t *testing.T) {
+	const page = `.TH X 4
+.\" a comment
+.SH NAME
+x \- it
+.SH SYNOPSIS
+.nf
+\fBx\fR [ \fB\-a\fI addr\fR ]
+
+.I dir/a
+.fi
+.SS "Two words"
+.B bold
+and
+.IR read (2),
+which is a line that is longer than what there is room for.
+.PP
+A \fBlast\fP 'line'.
+.TP
+.B tag
+what it
+means
+.RS
+.TP
+.B verb x|y
+inside
+.RE
+.TP
+.B more
+.EX
+$ echo   \e
+.EE
+.SH END
+`
+	const want = `NAME
+    x - it
+
+SYNOPSIS
+    x [ -a addr ]
+
+    dir/a
+
+Two words
+    bold and read(2), which is a line that is longer than what there is room
+    for.
+
+    A last 'line'.
+    tag
+        what it means
+            verb x|y
+                inside
+    more
+        $ echo   \
+
+END
+`
+	if got := plain(page); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+	if text := plain(manual); strings.Contains(text, "\n.") || strings.Contains(text, `\f`) {
+		t.Errorf("macros left:\n%s", text)
+	}
+}
+
+// What is root's is also the group ctrfs-admin's, where there is one.
+func TestAdmin(t *testing.T) {
+	s := newServer(nil)
+	s.uid, s.gid = 0, 0
+	admin := &fs.Client{Uid: 7, Gid: 7, Groups: []uint32{70, 77}}
+	enter := func(name string, how fs.How) error {
+		ctx := fs.WithClient(context.Background(), admin)
+		n, err := fs.Look(ctx, s.root(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := fs.Enter(ctx, n, how)
+		if err == nil {
+			h.Close(ctx)
+		}
+		return err
+	}
+	for _, there := range []bool{false, true} {
+		s.admin = func() (uint32, bool) { return 77, there }
+		want := fs.ErrPerm
+		if there {
+			want = nil
+		}
+		if err := enter("ctl", fs.Read|fs.Write); err != want {
+			t.Errorf("ctl, group there %v: %v", there, err)
+		}
+		if err := enter("stats", fs.Read); err != want {
+			t.Errorf("stats, group there %v: %v", there, err)
+		}
+	}
+}

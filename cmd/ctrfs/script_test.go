@@ -1,0 +1,286 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ctrfs/fs"
+	"ctrfs/fs/srv"
+	"ctrfs/fs/styx"
+
+	"go.uber.org/goleak"
+	"golang.org/x/tools/txtar"
+	rsc "rsc.io/script"
+)
+
+// TestScripts runs the shell sessions of testdata over each dialect, its commands other people's clients. What a session
+// writes as `cat /f` or `echo words >/f` means on the tree what it means in a shell on a mount of it; a command in the
+// background has opened its file when the next one begins.
+func TestScripts(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	log.SetOutput(io.Discard) // go9p's client logs that its connection is closed
+	defer log.SetOutput(os.Stderr)
+	files, err := filepath.Glob("../../testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no scripts", err)
+	}
+	for _, file := range files {
+		ar, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
+		for _, d := range []styx.Dialect{styx.Linux, styx.Plain} {
+			t.Run(name+"/"+d.String(), func(t *testing.T) { runScript(t, file, ar, d) })
+		}
+	}
+}
+
+func runScript(t *testing.T, file string, ar *txtar.Archive, d styx.Dialect) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	s := newSession(d)
+	defer context.AfterFunc(ctx, s.hangUp)()
+	state, err := rsc.NewState(ctx, t.TempDir(), []string{"user=root"})
+	if err == nil {
+		err = state.ExtractFiles(ar)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := &rsc.Engine{Cmds: s.commands(), Conds: rsc.DefaultConds()}
+	engine.Conds["dialect"] = rsc.PrefixCondition("the dialect is the one named", func(_ *rsc.State, name string) (bool, error) {
+		return name == d.String(), nil
+	})
+	engine.Conds["root"] = rsc.BoolCondition("the server has root's rights", os.Geteuid() == 0)
+	var out strings.Builder
+	err = engine.Execute(state, file, bufio.NewReader(bytes.NewReader(ar.Comment)), &out)
+	s.interrupt()
+	if e := state.CloseAndWait(&out); err == nil {
+		err = e
+	}
+	if err != nil {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+	s.end()
+}
+
+// A session is a server and those of its clients that a script has under way.
+type session struct {
+	*server
+	dialect styx.Dialect
+	ctx     context.Context
+	cancel  context.CancelFunc
+	serving sync.WaitGroup
+
+	mu   sync.Mutex // guards taps
+	taps map[*tap]struct{}
+}
+
+func newSession(d styx.Dialect) *session {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &session{dialect: d, ctx: ctx, cancel: cancel, taps: map[*tap]struct{}{}}
+	s.server = newServer(cancel)
+	s.uid, s.gid = 0, 0
+	s.admin = func() (uint32, bool) { return 0, false }
+	s.srv.Users = people{}
+	return s
+}
+
+// people are the users of the scripts.
+type people struct{}
+
+func (people) ByName(name string) (uid uint32, ok bool) {
+	uid, ok = map[string]uint32{"root": 0, "glenda": 1000}[name]
+	return uid, ok
+}
+
+func (people) ByUid(uid uint32) (name string, gid uint32, groups []uint32, ok bool) {
+	name, ok = map[uint32]string{0: "root", 1000: "glenda"}[uid]
+	return name, uid, nil, ok
+}
+
+func (p people) Group(gid uint32) (name string, ok bool) {
+	name, _, _, ok = p.ByUid(gid)
+	return name, ok
+}
+
+// end closes the server. It must have no client left.
+func (s *session) end() {
+	s.cancel()
+	s.serving.Wait()
+}
+
+// A shell is one of the script's commands at the server.
+type shell struct {
+	call
+	tap *tap
+	s   *session
+}
+
+// attach connects as $user; the peer is one that may claim to be anybody.
+func (s *session) attach(state *rsc.State) (*shell, error) {
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, err
+	}
+	s.serving.Go(func() {
+		s.srv.Serve(s.ctx, theirs, srv.Peer{Proven: true, Uid: 0, MayClaim: true})
+	})
+	c := &shell{tap: newTap(ours, s.dialect), s: s}
+	s.mu.Lock()
+	s.taps[c.tap] = struct{}{}
+	s.mu.Unlock()
+	name, _ := state.LookupEnv("user")
+	c.ends = 2
+	if s.dialect == styx.Plain {
+		c.ends = 1
+		c.remote, err = attach2000(c.tap, name)
+	} else if uid, ok := s.srv.Users.ByName(name); ok {
+		c.remote, err = attachL(c.tap, uid)
+	} else {
+		c.remote, err = attachL(c.tap, styx.NoUid)
+	}
+	if err != nil {
+		c.close()
+	}
+	return c, err
+}
+
+func (c *shell) close() {
+	c.s.mu.Lock()
+	delete(c.s.taps, c.tap)
+	c.s.mu.Unlock()
+	c.tap.Close()
+}
+
+// interrupt is ^C for all that is under way.
+func (s *session) interrupt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t := range s.taps {
+		t.interrupt()
+	}
+}
+
+// hangUp ends what hangs.
+func (s *session) hangUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t := range s.taps {
+		t.Close()
+	}
+}
+
+// ran makes a command's end of what it has written and its error.
+func ran(c *shell, out *bytes.Buffer, err error) (string, string, error) {
+	c.close()
+	if err != nil {
+		return out.String(), err.Error() + "\n", err
+	}
+	return out.String(), "", nil
+}
+
+// command is one that does all at once.
+func (s *session) command(args string, min, max int, do func(c *shell, args []string) error) rsc.Cmd {
+	return rsc.Command(rsc.CmdUsage{Args: args}, func(state *rsc.State, args ...string) (rsc.WaitFunc, error) {
+		if len(args) < min || len(args) > max {
+			return nil, rsc.ErrUsage
+		}
+		c, err := s.attach(state)
+		if err != nil {
+			return nil, err
+		}
+		var out bytes.Buffer
+		c.out = &out
+		err = do(c, args)
+		stdout, stderr, err := ran(c, &out, err)
+		return func(*rsc.State) (string, string, error) { return stdout, stderr, err }, nil
+	})
+}
+
+func (s *session) commands() map[string]rsc.Cmd {
+	cmds := map[string]rsc.Cmd{}
+	for _, name := range []string{"cmp", "cmpenv", "env", "grep", "help", "skip", "stderr", "stdout", "stop", "wait"} {
+		if c, ok := rsc.DefaultCmds()[name]; ok {
+			cmds[name] = c
+		}
+	}
+	cmds["cat"] = s.reading("file", 0)
+	cmds["head"] = s.reading("file", 1)
+	cmds["echo"] = s.command("[-n] word... [>|>> file]", 0, 1000, (*shell).echo)
+	cmds["ls"] = s.command("[-l] file", 1, 2, (*shell).ls)
+	cmds["stat"] = s.command("file", 1, 1, func(c *shell, args []string) error { return c.show(args[0]) })
+	cmds["mkdir"] = s.command("dir", 1, 1, func(c *shell, args []string) error { return c.mkdir(args[0]) })
+	cmds["rmdir"] = s.command("dir", 1, 1, func(c *shell, args []string) error { return c.rmdir(args[0]) })
+	cmds["mv"] = s.command("from to", 2, 2, func(c *shell, args []string) error { return c.mv(args[0], args[1]) })
+	cmds["flush"] = rsc.Command(rsc.CmdUsage{Summary: "interrupt what is in the background"},
+		func(*rsc.State, ...string) (rsc.WaitFunc, error) { s.interrupt(); return nil, nil })
+	return cmds
+}
+
+// reading is a command that reads a file to its end, or so many lines: `cat FILE`, `head [-n N] FILE`.
+func (s *session) reading(args string, lines int) rsc.Cmd {
+	usage := rsc.CmdUsage{Args: args, Async: true}
+	return rsc.Command(usage, func(state *rsc.State, args ...string) (rsc.WaitFunc, error) {
+		lines := lines
+		if lines > 0 && len(args) == 3 && args[0] == "-n" {
+			fmt.Sscan(args[1], &lines)
+			args = args[2:]
+		}
+		if len(args) != 1 {
+			return nil, rsc.ErrUsage
+		}
+		c, err := s.attach(state)
+		if err != nil {
+			return nil, err
+		}
+		var out bytes.Buffer
+		f, err := c.open(args[0], fs.Read)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if err == nil {
+				c.out = &limited{&out, lines}
+				err = c.copy(f)
+				if errors.Is(err, io.ErrShortWrite) {
+					err = nil
+				}
+				f.Close()
+			}
+		}()
+		return func(*rsc.State) (string, string, error) {
+			<-done
+			return ran(c, &out, err)
+		}, nil
+	})
+}
+
+// limited takes so many lines, any number if that is 0.
+type limited struct {
+	*bytes.Buffer
+	lines int
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	for n, b := range p {
+		l.WriteByte(b)
+		if b == '\n' && l.lines > 0 {
+			if l.lines--; l.lines == 0 {
+				return n, io.ErrShortWrite
+			}
+		}
+	}
+	return len(p), nil
+}

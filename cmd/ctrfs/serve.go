@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"ctrfs/fs"
+	"ctrfs/fs/srv"
+	"ctrfs/ns"
+)
+
+// A server is the tree and those who talk to it.
+type server struct {
+	srv      *srv.Server
+	admin    func() (gid uint32, ok bool) // the group that is root's equal here, where there is one
+	uid, gid uint32
+	feed     fs.Feed
+	level    slog.LevelVar
+	stop     context.CancelFunc // begins the end
+
+	mu    sync.Mutex // guards conns
+	conns map[net.Conn]struct{}
+}
+
+func newServer(stop context.CancelFunc) *server {
+	s := &server{
+		admin: func() (uint32, bool) { return ns.GroupID("ctrfs-admin") },
+		uid:   uint32(os.Geteuid()), gid: uint32(os.Getegid()),
+		stop:  stop,
+		conns: map[net.Conn]struct{}{},
+	}
+	s.srv = &srv.Server{
+		Root:  s.root(),
+		Users: users{},
+		Log:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: &s.level})),
+	}
+	return s
+}
+
+// What the end of the server leaves to those who talk to it: first it hears no more of them but finishes what they asked
+// for, then it takes their connections away.
+const (
+	grace = 3 * time.Second
+	rest  = 2 * time.Second
+)
+
+// serve serves whoever connects until ctx ends, or there is nobody any more who could. When it does, up is called with the
+// context that ends with the last conversation; it may give something to do at the end.
+func (s *server) serve(ctx context.Context, listeners []net.Listener, up func(context.Context) (down func(), err error)) error {
+	hard, cut := context.WithCancel(context.Background())
+	defer cut()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var accepting, talking sync.WaitGroup
+	for _, l := range listeners {
+		accepting.Go(func() {
+			accept(ctx, l, func(c net.Conn) {
+				s.add(c)
+				talking.Go(func() {
+					defer s.drop(c)
+					s.talk(hard, c)
+				})
+			})
+		})
+	}
+	quiet := make(chan struct{})
+	go func() {
+		accepting.Wait()
+		talking.Wait()
+		close(quiet)
+	}()
+	down, err := up(hard)
+	if err != nil {
+		stop()
+	}
+	select {
+	case <-ctx.Done():
+	case <-quiet:
+	}
+	stop()
+	for _, l := range listeners {
+		l.Close()
+	}
+	accepting.Wait()
+	if down != nil {
+		down() // while there is still somebody who answers the kernel
+	}
+	s.hush()
+	select {
+	case <-quiet:
+		return err
+	case <-time.After(grace):
+	}
+	cut()
+	select {
+	case <-quiet:
+		return err
+	case <-time.After(rest):
+		return errors.Join(err, errors.New("some requests did not come to an end"))
+	}
+}
+
+func (s *server) talk(ctx context.Context, c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		// A peer that vanished must not keep what it holds for the two minutes that are the default.
+		t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 2})
+	}
+	peer, err := peerOf(c)
+	if err != nil {
+		s.srv.Log.Warn("refused a connection", "error", err)
+		c.Close()
+		return
+	}
+	s.srv.Serve(ctx, c, peer) // which logs what goes wrong
+}
+
+func (s *server) add(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c] = struct{}{}
+}
+
+func (s *server) drop(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+// hush makes every conversation end as if its client had hung up, after the replies to what it has asked for.
+func (s *server) hush() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if r, ok := c.(interface{ CloseRead() error }); ok {
+			r.CloseRead()
+		}
+	}
+}
