@@ -30,6 +30,7 @@ type box struct {
 	qid  uint64
 	done chan struct{} // wait gives its answer when this is closed
 	out  *fs.Log
+	slow *slow
 
 	mu   sync.Mutex
 	list []string
@@ -48,6 +49,8 @@ var files = fs.Table[*box]{
 	fs.Special("stdin", 0200, func(b *box, _ context.Context, _ fs.How) (fs.Handle, error) { return stdin{b}, nil }),
 	fs.Lines("list", 0666, (*box).text, (*box).empty, (*box).add),
 	fs.Special("ctl", 0666, (*box).ctl),
+	fs.Special("slow", 0444, func(b *box, _ context.Context, _ fs.How) (fs.Handle, error) { return b.slow, nil }),
+	fs.Text("closed", 0444, func(b *box, _ context.Context) (string, error) { return fmt.Sprintln(b.slow.closed.Load()), nil }),
 }
 
 func whoIs(ctx context.Context) string {
@@ -119,6 +122,21 @@ func (s stdin) Write(ctx context.Context, _ int64, p []byte) (int, error) {
 	}
 }
 
+// slow is a file whose close takes as long as the test says.
+type slow struct {
+	closing, may chan struct{}
+	closed       atomic.Bool
+}
+
+func (s *slow) Read(context.Context, int64, int) ([]byte, error)        { return nil, nil }
+func (s *slow) Write(_ context.Context, _ int64, p []byte) (int, error) { return len(p), nil }
+func (s *slow) Close(context.Context) error {
+	close(s.closing)
+	<-s.may
+	s.closed.Store(true)
+	return nil
+}
+
 func newWorld(names ...string) *world {
 	w := &world{boxes: map[string]*box{}, blocked: make(chan struct{}, 20000), said: make(chan string, 100)}
 	for _, n := range names {
@@ -131,7 +149,8 @@ func (w *world) add(name string) *box {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.qid += 256
-	b := &box{w: w, qid: w.qid << 8, done: make(chan struct{}), out: fs.NewLog(1 << 20)}
+	b := &box{w: w, qid: w.qid << 8, done: make(chan struct{}), out: fs.NewLog(1 << 20),
+		slow: &slow{closing: make(chan struct{}), may: make(chan struct{})}}
 	w.boxes[name] = b
 	return b
 }
