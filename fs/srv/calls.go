@@ -28,6 +28,13 @@ const maxOffset = 1 << 62
 // the conversation's own.
 var calls [128]func(*req, *styx.Msg) error
 
+// apart are the requests that change something. That may take its time, as starting a container does, and the clients of
+// a mount are many: the reader does not carry them out itself.
+var apart = [128]bool{
+	styx.Twrite: true, styx.Tremove: true, styx.Tcreate: true, styx.Twstat: true,
+	styx.Tlcreate: true, styx.Tmkdir: true, styx.Tunlinkat: true, styx.Trename: true, styx.Trenameat: true,
+}
+
 func init() {
 	calls = [128]func(*req, *styx.Msg) error{
 		styx.Tauth:   (*req).auth,

@@ -196,6 +196,9 @@ func (c *conn) take(b []byte) bool {
 		return c.reply(r, data, err)
 	}
 	r.m = m
+	if apart[m.Type] {
+		c.handOn(r)
+	}
 	c.mu.Unlock()
 	err = calls[r.typ](r, m)
 	if !c.reply(r, nil, err) {
