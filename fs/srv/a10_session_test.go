@@ -61,6 +61,7 @@ func stream(t *testing.T, w *world, c *client) {
 // flushStorm flushes a thousand blocked reads while others are answered, and as many that have just ended.
 func flushStorm(t *testing.T, w *world, c *client) {
 	const n = 1000
+	flushedData(t, c.d)
 	c.open(1, "stuck", "r")
 	c.open(2, "hello", "r")
 	for round := range 3 {
@@ -104,6 +105,26 @@ func flushStorm(t *testing.T, w *world, c *client) {
 		}
 		w.blocked(t, 0)
 	}
+}
+
+// flushedData: the data of a read that was flushed does not go out, and is not lost.
+func flushedData(t *testing.T, d styx.Dialect) {
+	w := newWorld()
+	c := dial(t, &Server{Root: w}, asRoot).start(d.String())
+	w.log.TryWrite([]byte("data\n"))
+	c.open(1, "late", "r")
+	c.say("Tread tag 1 fid 1 offset 0 count 100")
+	w.blocked(t, 1)
+	c.say("Tflush tag 2 oldtag 1")
+	c.must("%s", c.stat(3, 0))
+	close(w.end)
+	if m := c.recv(); m.Type != styx.Rflush {
+		t.Fatalf("before Rflush came %s", m)
+	}
+	if got := c.text(1); got != "data\n" {
+		t.Fatalf("then %q", got)
+	}
+	c.hangUp()
 }
 
 func flushOfAnything(t *testing.T, w *world, c *client) {

@@ -285,6 +285,9 @@ func (c *conn) look() {
 	defer c.mu.Unlock()
 	if c.inline == nil {
 		c.armed, c.watched = false, nil
+		if len(c.queue) == 0 && cap(c.queue)+cap(c.spare) > maxIdle {
+			c.queue, c.spare = nil, nil
+		}
 		return
 	}
 	if c.inline == c.watched {

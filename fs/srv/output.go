@@ -30,7 +30,7 @@ type output struct {
 
 const (
 	gather  = 32 << 10 // bytes at which replies gather no longer
-	maxIdle = 16 << 10 // bytes of a buffer that is kept
+	maxIdle = 8 << 10  // bytes of a buffer that is kept when the connection is idle
 )
 
 // full says that no reply may be added for now: whoever has one waits. c.mu is held.
@@ -175,9 +175,7 @@ func (c *conn) send() {
 		c.mu.Unlock()
 		err := c.write(b)
 		c.mu.Lock()
-		if cap(b) <= maxIdle {
-			c.spare = b
-		}
+		c.spare = b
 		if err != nil {
 			c.stalled, c.closed = err, true
 			c.mu.Unlock()

@@ -224,6 +224,9 @@ var worldFiles = fs.Table[*world]{
 			return zero[:n], w.block(ctx)
 		}}, nil
 	}),
+	fs.Special("late", 0444, func(w *world, _ context.Context, _ fs.How) (fs.Handle, error) {
+		return late{w.log.Open(true), w}, nil
+	}),
 	opens("short", 0222, func(*world, fs.How) (*handle, error) { return &handle{short: true}, nil }),
 	fs.Special("zeros", 0666, func(*world, context.Context, fs.How) (fs.Handle, error) { return zeros{}, nil }),
 	fs.Text("error", 0444, func(_ *world, ctx context.Context) (string, error) { return fs.ClientOf(ctx).Errors.Text(ctx) }),
@@ -232,6 +235,17 @@ var worldFiles = fs.Table[*world]{
 		return fmt.Sprintf("uid %d gid %d groups %v none %v pid %d gathers %v bare %v\n", int32(c.Uid), int32(c.Gid), c.Groups, c.None, c.Pid, c.Gathers, c.Bare), nil
 	}),
 	fs.Text("tool", 0555, func(*world, context.Context) (string, error) { return "#!/bin/rc\n", nil }),
+}
+
+// late is a log whose reads come to nothing before the end, and hear no flush.
+type late struct {
+	*fs.LogReader
+	w *world
+}
+
+func (l late) Read(ctx context.Context, off int64, n int) ([]byte, error) {
+	l.w.block(context.Background())
+	return l.LogReader.Read(ctx, off, n)
 }
 
 // zeros is an endless file that also takes everything.
