@@ -201,17 +201,21 @@ func TestUnread(t *testing.T) {
 	c := dial(t, s, asRoot).start("9P2000.L")
 	c.open(1, "zeros", "r")
 	req := frame(t, true, "Tread fid 1 offset 0 count 65000")
-	sent := 0
+	heap := func() uint64 {
+		var mem runtime.MemStats
+		runtime.ReadMemStats(&mem)
+		return mem.HeapAlloc
+	}
+	runtime.GC()
+	sent, before := 0, heap()
 	var err error
 	for i := 0; err == nil; i++ { // ends because the server hangs up
 		binary.LittleEndian.PutUint16(req[5:], uint16(i))
 		_, err = c.c.Write(req)
 		sent++
-		if sent%1000 == 0 {
-			var mem runtime.MemStats
-			runtime.ReadMemStats(&mem)
-			if mem.HeapAlloc > 64<<20 {
-				t.Fatalf("%d MB in use", mem.HeapAlloc>>20)
+		if sent%50 == 0 {
+			if n := heap(); n > before+8<<20 {
+				t.Fatalf("%d MB more in use", (n-before)>>20)
 			}
 		}
 	}
