@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -153,7 +154,7 @@ func capset(hdr *unix.CapUserHeader, data *[2]unix.CapUserData) error {
 }
 
 // uidMap is this process's uid_map: the last uid that exists here, and how many do.
-var uidMap = sync.OnceValues(func() (m struct{ last, n uint64 }, err error) {
+var uidMap = once(func() (m struct{ last, n uint64 }, err error) {
 	text, err := readFile("/proc/self/uid_map", maxText)
 	if err != nil {
 		return m, err
@@ -172,6 +173,21 @@ var uidMap = sync.OnceValues(func() (m struct{ last, n uint64 }, err error) {
 	}
 	return m, nil
 })
+
+// once is sync.OnceValues for what can fail for a while, as when no descriptor is left: an error is not kept.
+func once[T any](f func() (T, error)) func() (T, error) {
+	var kept atomic.Pointer[T]
+	return func() (T, error) {
+		if v := kept.Load(); v != nil {
+			return *v, nil
+		}
+		v, err := f()
+		if err == nil {
+			kept.Store(&v)
+		}
+		return v, err
+	}
+}
 
 // spareUID is the last uid that exists in this user namespace: 4294967294 on the host, which no program
 // gives to anybody, as it is -2.
