@@ -39,8 +39,6 @@ type Opt struct {
 	unguarded bool // without the first step, for the test that shows what it is for
 }
 
-var errGone = errors.New("process exited")
-
 // Park makes a process that waits. It shares nothing with the server: its memory is its own,
 // its descriptors are Stdio's, signals have their default effect, it has no controlling
 // terminal, none of the server's keys, the usual limit of descriptors, and a process group of
@@ -52,20 +50,9 @@ func Park(ctx context.Context, o Opt) (*Parked, error) {
 		return nil, err
 	}
 	plan := &Plan{}
-	if !o.unguarded {
-		plan.guard()
-	}
-	for i, f := range o.Stdio {
-		fd := hatch.null
-		if f != nil {
-			fd = int(f.Fd())
-		}
-		// The first descriptors that it receives: their numbers are 0, 1 and 2.
-		plan.Do(fmt.Sprintf("descriptor %d", i), unix.SYS_FCNTL, plan.Send(fd), unix.F_SETFD, 0)
-	}
-	plan.clean()
+	plan.begin(&o)
 	if o.Cred != nil {
-		plan.become(*o.Cred)
+		plan.Become(*o.Cred)
 	}
 	err = p.Run(ctx, plan)
 	runtime.KeepAlive(o.Stdio)
@@ -74,6 +61,22 @@ func Park(ctx context.Context, o Opt) (*Parked, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// begin is how every process begins.
+func (p *Plan) begin(o *Opt) {
+	if !o.unguarded {
+		p.guard()
+	}
+	for i, f := range o.Stdio {
+		fd := hatch.null
+		if f != nil {
+			fd = int(f.Fd())
+		}
+		// The first descriptors that it receives: their numbers are 0, 1 and 2.
+		p.Do(fmt.Sprintf("descriptor %d", i), unix.SYS_FCNTL, p.Send(fd), unix.F_SETFD, 0)
+	}
+	p.clean()
 }
 
 // guard hides the process from ptrace and from /proc until execve. It is the first step: a
@@ -94,10 +97,11 @@ func (p *Plan) clean() {
 	}
 	p.Do("sigprocmask", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, make([]byte, 8), 0, 8)
 	p.Do("setpgid", unix.SYS_SETPGID, 0, 0)
-	// The server's terminal: one who can open it can type into it (TIOCSTI).
-	tty := p.Do("open \"/dev/tty\"", unix.SYS_OPENAT, unix.AT_FDCWD, "/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0).Try()
-	p.Do("ioctl TIOCNOTTY", unix.SYS_IOCTL, tty, unix.TIOCNOTTY, 0).Try()
-	p.Do("close", unix.SYS_CLOSE, tty).Try()
+	if hatch.tty { // one who can open the server's terminal can type into it (TIOCSTI)
+		tty := p.Do("open \"/dev/tty\"", unix.SYS_OPENAT, unix.AT_FDCWD, "/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+		p.Do("ioctl TIOCNOTTY", unix.SYS_IOCTL, tty, unix.TIOCNOTTY, 0)
+		p.Do("close", unix.SYS_CLOSE, tty)
+	}
 	// Go raises the soft limit to the hard one; select(2) and old programs want 1024.
 	hard := hatch.nofile
 	p.Do("prlimit RLIMIT_NOFILE", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, []any{min(1024, hard), hard}, 0)
@@ -110,8 +114,8 @@ func (p *Plan) clean() {
 	p.Do("keyctl JOIN_SESSION_KEYRING", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).Try()
 }
 
-// become changes the user. From uid 0 to another the kernel takes all capabilities away.
-func (p *Plan) become(c Cred) {
+// Become changes the user. From uid 0 to another the kernel takes all capabilities away.
+func (p *Plan) Become(c Cred) {
 	groups := make([]byte, 0, 4*len(c.Groups))
 	for _, g := range c.Groups {
 		groups = le.AppendUint32(groups, g)
@@ -125,11 +129,11 @@ func (p *Plan) become(c Cred) {
 // then, with what the steps before it did. If ctx ends before the plan does the process is
 // killed: nobody could say how far it got.
 func (p *Parked) Run(ctx context.Context, plan *Plan) error {
-	return p.run(ctx, plan, 1)
+	return p.run(ctx, plan, func() error { return p.receive(plan) })
 }
 
-// run runs a plan that is answered by so many processes: two, where one step splits.
-func (p *Parked) run(ctx context.Context, plan *Plan, replies int) error {
+// run sends the plan and calls answered, which receives the answers.
+func (p *Parked) run(ctx context.Context, plan *Plan, answered func() error) error {
 	select {
 	case <-p.turn:
 		defer func() { p.turn <- struct{}{} }()
@@ -139,14 +143,7 @@ func (p *Parked) run(ctx context.Context, plan *Plan, replies int) error {
 	if err := p.send(ctx, plan); err != nil {
 		return err
 	}
-	return p.await(ctx, func() error {
-		for ; replies > 0; replies-- {
-			if err := p.receive(plan); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return p.await(ctx, answered)
 }
 
 // await calls f, which waits at ctl, and ends it with ctx.
@@ -223,16 +220,16 @@ func (p *Parked) sendmsg(b []byte, files []int) error {
 	}
 	c, err := p.ctl.SyscallConn()
 	if err != nil {
-		return errGone
+		return ErrExited
 	}
 	if e := c.Write(func(fd uintptr) bool {
 		err = unix.Sendmsg(int(fd), b, rights, nil, unix.MSG_NOSIGNAL)
 		return err != unix.EAGAIN
 	}); e != nil {
-		return errGone
+		return ErrExited
 	}
 	if err == unix.EPIPE || err == unix.ECONNRESET {
-		return errGone
+		return ErrExited
 	}
 	return err
 }
@@ -243,7 +240,7 @@ func (p *Parked) receive(plan *Plan) error {
 	n, err := p.ctl.Read(table)
 	switch {
 	case errors.Is(err, unix.ECONNRESET): // it ended without having read the plan
-		return errGone
+		return ErrExited
 	case err != nil:
 		return err
 	}
@@ -262,26 +259,33 @@ func (p *Parked) Close() error {
 	return nil
 }
 
-// End is for a process that nobody will wait for: it is killed, waited for if it is the server's
-// child, and closed.
+// End kills the process and closes it. If it is the server's child somebody will wait for it:
+// End does not, for a tracer in a container can keep it from being gone.
 func (p *Parked) End() error {
 	if p.Pidfd < 0 {
 		return os.ErrClosed
 	}
 	unix.PidfdSendSignal(p.Pidfd, unix.SIGKILL, nil, 0)
 	if p.child {
-		waitEnd(p.Pidfd)
+		p.child = false
+		if fd, err := unix.FcntlInt(uintptr(p.Pidfd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			if proc, err := FromFD(fd); err == nil { // else it was waited for already
+				Reap(proc)
+				proc.Close()
+			}
+		}
 	}
 	return p.Close()
 }
 
-// waitEnd waits for the end of a child.
+// waitEnd waits for a child that has called exit.
 func waitEnd(pidfd int) {
 	for unix.Waitid(unix.P_PIDFD, pidfd, nil, unix.WEXITED|unix.WALL, nil) == unix.EINTR {
 	}
 }
 
-// hatch is where processes start from: what all starts share, made by the first.
+// hatch is where processes start from: what all starts share, made by the first. So a program
+// settles its signals, terminal and limits before it starts anything.
 var hatch struct {
 	mu      sync.Mutex // guards ready; held while the rest is made, which waits for nothing
 	ready   bool
@@ -291,7 +295,8 @@ var hatch struct {
 	null    int
 	nofile  uint64 // hard limit
 	oomAdj  int
-	ignored []int // signals; asked once, so a program ignores what it ignores before its first start
+	tty     bool  // there is a controlling terminal
+	ignored []int // signals
 }
 
 // parallel is how many processes can be between clone and execve at the same time, which each
@@ -331,6 +336,10 @@ func openHatch(state string) error {
 	}
 	if b, err := os.ReadFile("/proc/self/oom_score_adj"); err == nil {
 		fmt.Sscan(string(b), &hatch.oomAdj)
+	}
+	if fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0); err == nil {
+		unix.Close(fd)
+		hatch.tty = true
 	}
 	for sig := 1; sig <= 64; sig++ {
 		var act [4]uint64 // handler, flags, restorer, mask

@@ -112,8 +112,6 @@ func statusField(t testing.TB, pid int, name string) string {
 
 func TestParkedIsClean(t *testing.T) {
 	needsRoot(t)
-	signal.Ignore(syscall.SIGUSR2)
-	defer signal.Reset(syscall.SIGUSR2)
 	open, err := os.Open("/etc") // one more descriptor of the server, without close-on-exec
 	if err != nil {
 		t.Fatal(err)
@@ -240,7 +238,7 @@ func TestExecErrors(t *testing.T) {
 	if ws := status(t, p); ws != 0 {
 		t.Errorf("status %v", ws)
 	}
-	if err := p.Exec(withTimeout(t), []string{"true"}, nil); !errors.Is(err, errGone) {
+	if err := p.Exec(withTimeout(t), []string{"true"}, nil); !errors.Is(err, ErrExited) {
 		t.Errorf("second exec: %v", err)
 	}
 }
@@ -354,7 +352,7 @@ func TestRunCancelled(t *testing.T) {
 	if ws := status(t, p); ws.Signal() != unix.SIGKILL {
 		t.Errorf("status %#x", ws)
 	}
-	if err := p.Run(withTimeout(t), &Plan{}); err != errGone {
+	if err := p.Run(withTimeout(t), &Plan{}); err != ErrExited {
 		t.Errorf("run after it: %v", err)
 	}
 }
@@ -498,6 +496,24 @@ func init() {
 		fmt.Println("pid", p.Pid)
 		return p.Close()
 	}
+	// A server that ignores signals and has a terminal: descriptor 0.
+	roles["terminal"] = func() error {
+		signal.Ignore(syscall.SIGUSR2, syscall.SIGPIPE)
+		if fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+			return fmt.Errorf("server without a terminal: %v", err)
+		} else {
+			unix.Close(fd)
+		}
+		p, err := Park(context.Background(), Opt{Stdio: [3]*os.File{1: os.Stdout, 2: os.Stderr}})
+		if err != nil {
+			return err
+		}
+		if err := p.Exec(context.Background(), []string{"sh", "-c", "grep SigIgn /proc/self/status; (: </dev/tty) 2>/dev/null || echo no terminal"}, nil); err != nil {
+			return err
+		}
+		waitEnd(p.Pidfd)
+		return p.Close()
+	}
 	// In a pid namespace of its own where memfds may not be executed.
 	roles["noexec"] = func() error {
 		if err := os.WriteFile("/proc/sys/vm/memfd_noexec", []byte("2"), 0); err != nil {
@@ -547,6 +563,34 @@ func TestParkSibling(t *testing.T) {
 	var ws unix.WaitStatus
 	if _, err := unix.Wait4(pid, &ws, unix.WALL, nil); err != nil || ws.ExitStatus() != 9 {
 		t.Errorf("waited by the parent: %#x, %v", ws, err)
+	}
+}
+
+func TestParkedHasNoTerminal(t *testing.T) {
+	ptmx, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		lacks(t, "needs a terminal: %v", err)
+	}
+	defer ptmx.Close()
+	n, err := unix.IoctlGetInt(int(ptmx.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(int(ptmx.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		lacks(t, "needs /dev/pts of /dev/ptmx: %v", err)
+	}
+	defer tty.Close()
+	cmd := exec.CommandContext(withTimeout(t), "/proc/self/exe")
+	cmd.Env = append(os.Environ(), "NS_TEST_ROLE=terminal")
+	cmd.Stdin = tty
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	b, err := cmd.CombinedOutput()
+	if want := "SigIgn:\t0000000000000000\nno terminal\n"; err != nil || string(b) != want {
+		t.Errorf("%v, %q, want %q", err, b, want)
 	}
 }
 

@@ -1,0 +1,273 @@
+package ns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/bits"
+	"os"
+	"runtime"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// CtrFlags are the namespaces that a container has as a rule.
+const CtrFlags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
+
+// Spec says what a container is. Opt.Flags are its namespaces, NEWNS and NEWPID always among
+// them; with NEWUSER the maps are needed. What is not said is not given: no capability, no
+// filter, no mount but its own proc, sys and dev.
+type Spec struct {
+	Opt
+	UidMap, GidMap string // lines of /proc/PID/uid_map, see user_namespaces(7)
+
+	Hostname, Domainname string // with NEWUTS
+
+	Root     Root
+	Mounts   []Mount
+	ReadOnly bool // the root, not what is mounted in it
+
+	Caps       CapSet            // the bounding set of all in the container, and what its root has
+	NoNewPrivs bool              // see prctl(2)
+	Filter     []unix.SockFilter // of system calls, see seccomp(2); nil: none
+	User       Cred              // who its program runs as, in the container's numbers
+	Cwd        string            // where; "" is "/"
+
+	probe func(*Plan) // for the benchmark that times the steps
+}
+
+// Create makes a container of one process, which waits: its pid 1. Nothing of the user's has
+// run. Its mounts are in its own mount namespace only, and go with its last process; so does its
+// scratch layer, unless s.Root.Scratch keeps it.
+func Create(ctx context.Context, s Spec) (*Parked, error) {
+	s.Flags |= unix.CLONE_NEWNS | unix.CLONE_NEWPID
+	root, err := s.Root.open(ctx, &s)
+	if err != nil {
+		return nil, err
+	}
+	defer root.close()
+	if err := root.bind(s.Mounts); err != nil {
+		return nil, err
+	}
+
+	user := s.Flags&unix.CLONE_NEWUSER != 0
+	o := s.Opt
+	if user {
+		o.Flags = 0
+	}
+	p, err := o.start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	plan := &Plan{}
+	if user {
+		if err := p.makeUserNS(ctx, &s); err != nil {
+			p.End()
+			return nil, err
+		}
+	} else {
+		plan.begin(&s.Opt)
+	}
+	s.build(plan, root)
+	if s.probe != nil {
+		s.probe(plan)
+	}
+	err = p.Run(ctx, plan)
+	runtime.KeepAlive(s)
+	if err != nil {
+		p.End()
+		return nil, err
+	}
+	p.last = s.atExec()
+	return p, nil
+}
+
+// build is the whole of a container between its clone and its parking.
+func (s *Spec) build(plan *Plan, root *openRoot) {
+	plan.Do("umask", unix.SYS_UMASK, 0)
+	plan.Do("make mounts private", unix.SYS_MOUNT, 0, "/", 0, unix.MS_REC|unix.MS_PRIVATE, 0)
+	t := root.mount(plan)
+	t.proc(plan)
+	t.sys(plan, s)
+	t.dev(plan)
+	for i, m := range s.Mounts {
+		t.user(plan, m, root.binds[i])
+	}
+	if s.ReadOnly {
+		plan.setattr("make the root read-only", t.root, unix.MOUNT_ATTR_RDONLY)
+	}
+	plan.Do("fchdir", unix.SYS_FCHDIR, t.root)
+	plan.Do("pivot_root", unix.SYS_PIVOT_ROOT, ".", ".")
+	// "." is what lies on top of the new root now: the old one, with the scratch tmpfs in it.
+	plan.Do("umount the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
+	plan.Do("chdir \"/\"", unix.SYS_CHDIR, "/")
+	plan.Do("umask", unix.SYS_UMASK, 022)
+	if s.Flags&unix.CLONE_NEWUTS != 0 {
+		if s.Hostname != "" {
+			plan.Do(fmt.Sprintf("sethostname %q", s.Hostname), unix.SYS_SETHOSTNAME, s.Hostname, len(s.Hostname))
+		}
+		plan.Do(fmt.Sprintf("setdomainname %q", s.Domainname), unix.SYS_SETDOMAINNAME, s.Domainname, len(s.Domainname))
+	}
+	if s.Flags&unix.CLONE_NEWNET != 0 {
+		plan.loopback()
+	}
+	plan.Do("setsid", unix.SYS_SETSID).Try() // the leader of a process group has none to leave: pid 1 of its own
+	plan.bound(s.Caps)
+	plan.Do("close_range", unix.SYS_CLOSE_RANGE, 4, uint64(^uint32(0)), 0)
+}
+
+// Enter makes a process that waits inside a running container: the one of the process pidfd,
+// made of s, whose namespaces, root, cgroup, bounding set, no_new_privs and filter it gets. s.Stdio,
+// s.User and s.Cwd are its own. The container's root cannot see into it before its program runs.
+func Enter(ctx context.Context, pidfd int, s Spec) (*Parked, error) {
+	o := s.Opt
+	o.Flags, o.PidNS = 0, pidfd
+	p, err := o.start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	plan := &Plan{}
+	plan.begin(&s.Opt)
+	plan.Do("setns", unix.SYS_SETNS, plan.Send(pidfd), s.Flags&^unix.CLONE_NEWPID|unix.CLONE_NEWNS)
+	if s.Flags&unix.CLONE_NEWUSER != 0 {
+		plan.Become(Cred{})
+	}
+	plan.bound(s.Caps)
+	plan.Do("close_range", unix.SYS_CLOSE_RANGE, 4, uint64(^uint32(0)), 0)
+	err = p.Run(ctx, plan)
+	runtime.KeepAlive(s)
+	if err != nil {
+		p.End()
+		return nil, err
+	}
+	p.last = s.atExec()
+	return p, nil
+}
+
+// makeUserNS gives a process that has just started a user namespace and makes it anew as pid 1 of
+// the others: those of the clone would belong to the server's user namespace, and a pid namespace
+// is entered by children only.
+func (p *Parked) makeUserNS(ctx context.Context, s *Spec) error {
+	plan := &Plan{}
+	root := os.Geteuid() == 0
+	s.Opt.unguarded = s.Opt.unguarded || !root // the guard would make the files of the maps root's
+	plan.begin(&s.Opt)
+	plan.Do("unshare user", unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
+	if err := p.Run(ctx, plan); err != nil {
+		return err
+	}
+	proc := "/proc/" + strconv.Itoa(p.Pid) + "/"
+	files := [][2]string{{"uid_map", s.UidMap}, {"gid_map", s.GidMap}}
+	if !root { // who may not call setgroups outside must not inside
+		files = append([][2]string{{"setgroups", "deny"}}, files...)
+	}
+	for _, f := range files {
+		if err := os.WriteFile(proc+f[0], []byte(f[1]), 0); err != nil {
+			var e *fs.PathError
+			errors.As(err, &e)
+			return fmt.Errorf("%s %q: %w", f[0], f[1], e.Err)
+		}
+	}
+	plan = &Plan{}
+	plan.guard()
+	if root {
+		plan.Become(Cred{})
+	}
+	plan.Do("unshare", unix.SYS_UNSHARE, s.Flags&^unix.CLONE_NEWUSER)
+	return p.split(ctx, plan)
+}
+
+// split runs the plan and, in its place, goes on with a child of p's parent. The old process and
+// the new one both answer: the new one waits, so that it cannot be gone before there is a pidfd of it.
+func (p *Parked) split(ctx context.Context, plan *Plan) error {
+	clone := plan.Do("clone3", unix.SYS_CLONE3, []any{unix.CLONE_PARENT, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 88).Split()
+	pid := 0
+	if err := p.run(ctx, plan, func() error {
+		for range 2 {
+			if err := p.receive(plan); err != nil {
+				return err
+			}
+			pid = max(pid, clone.Result())
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return fmt.Errorf("pidfd_open %d: %w", pid, err)
+	}
+	if p.child {
+		waitEnd(p.Pidfd)
+	}
+	unix.Close(p.Pidfd)
+	p.Pid, p.Pidfd = pid, fd
+	return nil
+}
+
+// atExec is what is left for the last moment: what it takes away, the steps before it need.
+func (s *Spec) atExec() *Plan {
+	p := &Plan{}
+	cwd := s.Cwd
+	if cwd == "" {
+		cwd = "/"
+	}
+	// /proc/self/fd/N would lead out of the root.
+	d := p.open(unix.AT_FDCWD, cwd, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_MAGICLINKS)
+	p.Do(fmt.Sprintf("chdir %q", cwd), unix.SYS_FCHDIR, d)
+	if s.NoNewPrivs {
+		p.Do("prctl PR_SET_NO_NEW_PRIVS", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	}
+	if len(s.Filter) > 0 { // while it has CAP_SYS_ADMIN, which it needs without no_new_privs
+		f := make([]byte, 0, 8*len(s.Filter))
+		for _, i := range s.Filter {
+			f = append(le.AppendUint16(f, i.Code), i.Jt, i.Jf)
+			f = le.AppendUint32(f, i.K)
+		}
+		p.Do("seccomp", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, []any{len(s.Filter), f})
+	}
+	if s.Flags&unix.CLONE_NEWUSER == 0 || os.Geteuid() == 0 {
+		p.Become(s.User)
+	}
+	caps := s.Caps
+	if s.User.Uid != 0 {
+		caps = 0
+	}
+	// The kernel gives root at execve what its bounding set has; inheritable ones would be added.
+	p.capset(caps)
+	return p
+}
+
+// Finish says anew what is done when p's program runs: s is what it was created or entered with, but for User and Cwd.
+func (p *Parked) Finish(s Spec) { p.last = s.atExec() }
+
+// bound takes what is not in caps out of the bounding set.
+func (p *Plan) bound(caps CapSet) {
+	for drop := KernelCaps() &^ caps; drop != 0; drop &= drop - 1 {
+		c := bits.TrailingZeros64(uint64(drop))
+		p.Do(fmt.Sprintf("drop capability %d", c), unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0, 0, 0)
+	}
+}
+
+func (p *Plan) capset(caps CapSet) {
+	header := le.AppendUint32(nil, unix.LINUX_CAPABILITY_VERSION_3)
+	header = le.AppendUint32(header, 0)
+	var data []byte
+	for _, half := range []uint32{uint32(caps), uint32(caps >> 32)} {
+		data = le.AppendUint32(data, half) // effective
+		data = le.AppendUint32(data, half) // permitted
+		data = le.AppendUint32(data, 0)    // inheritable
+	}
+	p.Do("capset", unix.SYS_CAPSET, header, data)
+}
+
+// loopback sets lo up. See netdevice(7).
+func (p *Plan) loopback() {
+	ifreq := make([]byte, 40)
+	copy(ifreq, "lo")
+	le.PutUint16(ifreq[16:], unix.IFF_UP)
+	s := p.Do("socket", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	p.Do("set lo up", unix.SYS_IOCTL, s, unix.SIOCSIFFLAGS, ifreq)
+}

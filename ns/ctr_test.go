@@ -1,0 +1,514 @@
+package ns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// inside runs argv in a container and gives its output and exit status.
+func inside(t testing.TB, s Spec, argv ...string) (string, int) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	s.Stdio[1], s.Stdio[2] = w, w
+	if s.Flags == 0 {
+		s.Flags = CtrFlags
+	}
+	p, err := Create(withTimeout(t), s)
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.End()
+	if err := p.Exec(withTimeout(t), argv, []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b), status(t, p).ExitStatus()
+}
+
+const idMap = "0 100000 65536\n"
+
+func eachCtr(t *testing.T, f func(t *testing.T, s Spec)) {
+	needsRoot(t)
+	for _, x := range []struct {
+		name string
+		s    Spec
+	}{
+		{"root", Spec{Opt: Opt{Flags: CtrFlags}}},
+		{"user", Spec{Opt: Opt{Flags: CtrFlags | unix.CLONE_NEWUSER}, UidMap: idMap, GidMap: idMap}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			x.s.Hostname, x.s.Domainname, x.s.Caps = "web", "example", DefaultCaps
+			f(t, x.s)
+		})
+	}
+}
+
+func TestCtr(t *testing.T) {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	eachCtr(t, func(t *testing.T, s Spec) {
+		before := hostState(t)
+		for _, x := range []struct{ script, want string }{
+			{`echo $$ $(hostname) $(cat /proc/sys/kernel/domainname) $(id -u) $(pwd) $(umask)`, "1 web example 0 / 0022"},
+			{`ls /proc/self/fd | tr '\n' ' '`, "0 1 2 3"}, // 3 is ls's own
+			{`ls -d /proc/[0-9]*`, "/proc/1*"},
+			{`grep CapBnd /proc/self/status | tail -c17`, "00000000a80425fb"},
+			{`grep -h CapEff /proc/self/status | tail -c17`, "00000000a80425fb"},
+			{`grep -h CapInh /proc/self/status | tail -c17`, "0000000000000000"},
+			{`cat /sys/class/net/lo/flags; ls /sys/class/net`, "0x9\nlo"},
+			{`cat /etc/hostname; grep -c web /etc/hosts`, "web\n1"},
+			{`grep ^0: /proc/self/cgroup`, "0::/"},
+			{`cd /dev; stat -c '%n %F %t %T' null zero full random urandom tty`, "null character special file 1 3\nzero character special file 1 5\nfull character special file 1 7\n" +
+				"random character special file 1 8\nurandom character special file 1 9\ntty character special file 5 0"},
+			{`echo x >/dev/null && head -c3 /dev/zero | wc -c; readlink /dev/ptmx /dev/fd /dev/stdin`, "3\npts/ptmx\n/proc/self/fd\n/proc/self/fd/0"},
+			{`stat -f -c %T /dev /dev/pts /dev/mqueue /proc /sys /`, "tmpfs\ndevpts\nmqueue\nproc\nsysfs\noverlayfs"},
+			// Nothing of the host's mounts, and nothing that is not the container's own kind.
+			{`awk '{for (i = 7; $i != "-"; i++); print $(i+1)}' /proc/self/mountinfo | sort -u | grep -v devtmpfs | tr '\n' ' '`, "cgroup2 devpts mqueue overlay proc sysfs tmpfs"},
+			{`for d in root home run tmp var srv mnt media boot; do ls -A /$d; done`, ""},
+			{`for f in shadow gshadow shadow- sudoers ssl/private ssh/ssh_host_rsa_key; do ls -d /etc/$f; done 2>/dev/null`, ""},
+			{`find /etc ! -type l ! -perm -004 2>/dev/null`, ""},
+			{`for f in /proc/sys/kernel/core_pattern /sys/x /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/x; do echo x >$f; done 2>&1 | grep -vc 'Read-only file system'`, "0"},
+			{`for f in kcore keys timer_list interrupts; do cat /proc/$f 2>/dev/null; done | wc -c; ls /sys/firmware /proc/acpi 2>/dev/null | grep -v :`, "0"},
+			{`touch /usr/x /etc/x /root/x /x 2>/dev/null; ls /x /root/x`, "/root/x\n/x"},
+			{`unshare -U true 2>/dev/null; unshare -m true 2>/dev/null || echo no`, "no"},
+		} {
+			out, code := inside(t, s, "sh", "-c", x.script)
+			out = strings.TrimSpace(out)
+			if prefix, ok := strings.CutSuffix(x.want, "*"); out != x.want && !(ok && strings.HasPrefix(out, prefix)) {
+				t.Errorf("%s\nsays %q, status %d, want %q", x.script, out, code, x.want)
+			}
+		}
+		if _, code := inside(t, s, "sh", "-c", "exit 5"); code != 5 {
+			t.Errorf("status %d", code)
+		}
+		if now, _ := os.Hostname(); now != host {
+			t.Errorf("the host is called %q now", now)
+		}
+		if after := hostState(t); after != before {
+			t.Errorf("before:\n%s\nafter:\n%s", before, after)
+		}
+	})
+}
+
+// hostState is what a container must leave as it was: mounts of the server, namespaces of its threads.
+func hostState(t testing.TB) string {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[string]int{}
+	for line := range strings.Lines(string(mounts)) {
+		if !strings.Contains(line, "fuse") { // another test's
+			count["mounts"]++
+		}
+	}
+	ns := map[string]bool{}
+	tasks, _ := filepath.Glob("/proc/self/task/*/ns/*")
+	for _, f := range tasks {
+		if l, err := os.Readlink(f); err == nil {
+			ns[l] = true
+		}
+	}
+	return fmt.Sprintf("%d mounts, %d namespaces", count["mounts"], len(ns))
+}
+
+// A secret that the host gets after the first container is hidden from the next, and what the first does to its
+// name does not bring it to light.
+func TestHostSecrets(t *testing.T) {
+	eachCtr(t, func(t *testing.T, s Spec) {
+		inside(t, s, "true")
+		const marker = "the host's own secret"
+		var names []string
+		for _, dir := range []string{"/etc", "/root", "/etc/ssl"} {
+			f, err := os.CreateTemp(dir, "ctrfs-test-*.key") // mode 0600
+			if err != nil {
+				lacks(t, "needs %s: %v", dir, err)
+			}
+			defer os.Remove(f.Name())
+			f.WriteString(marker)
+			f.Close()
+			names = append(names, f.Name())
+		}
+		script := "for f in " + strings.Join(names, " ") + "; do cat $f; echo own >$f; cat $f; rm $f; cat $f; rm -r ${f%/*}/zz; done 2>/dev/null; rm -rf /root; mkdir /root; ls -A /root; grep -rs 'own secret' /etc /root"
+		out, _ := inside(t, s, "sh", "-c", script)
+		if strings.Contains(out, "secret") || strings.Count(out, "own\n") == 0 {
+			t.Errorf("inside: %q", out)
+		}
+		for _, n := range names {
+			if b, err := os.ReadFile(n); string(b) != marker {
+				t.Errorf("on the host: %q, %v", b, err)
+			}
+		}
+		// One that becomes secret later.
+		open, err := os.CreateTemp("/etc", "ctrfs-test-*.conf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.Remove(open.Name())
+		open.WriteString(marker)
+		open.Chmod(0644)
+		open.Close()
+		if out, _ := inside(t, s, "cat", open.Name()); out != marker {
+			t.Errorf("what all may read: %q", out)
+		}
+		os.Chmod(open.Name(), 0600)
+		if out, _ := inside(t, s, "cat", open.Name()); strings.Contains(out, marker) {
+			t.Error("it was made private and can be read still")
+		}
+	})
+}
+
+// No device can be opened but those of /dev, though the root of a container may make them.
+func TestDevices(t *testing.T) {
+	eachCtr(t, func(t *testing.T, s Spec) {
+		out, _ := inside(t, s, "sh", "-c", `for d in / /dev /dev/shm /tmp; do mknod $d/n c 1 3 2>/dev/null; { echo x >$d/n; } 2>&1 | grep -o 'Permission denied'; test -c $d/n && echo made $d; rm -f $d/n; done`)
+		if s.Flags&unix.CLONE_NEWUSER != 0 {
+			if strings.Contains(out, "made") {
+				t.Errorf("devices in a user namespace: %q", out)
+			}
+			return
+		}
+		if n := strings.Count(out, "Permission denied"); n != 4 || strings.Count(out, "made") != 4 {
+			t.Errorf("devices: %q", out)
+		}
+	})
+}
+
+func TestExecInCtr(t *testing.T) {
+	eachCtr(t, func(t *testing.T, s Spec) {
+		s.User = Cred{Uid: 1000, Gid: 1001, Groups: []uint32{7}}
+		s.Cwd = "/usr/lib"
+		s.NoNewPrivs = true
+		s.Filter = []unix.SockFilter{ // getppid: EXDEV, the rest passes
+			{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0},
+			{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_UMASK, Jt: 0, Jf: 1},
+			{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EXDEV)},
+			{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+		}
+		script := `id -u; id -G; pwd; grep -E 'CapEff|CapPrm|CapBnd|NoNewPrivs|Seccomp:' /proc/self/status | tr -d '\t'`
+		want := "1000\n1001 7\n/usr/lib\nCapPrm:0000000000000000\nCapEff:0000000000000000\nCapBnd:00000000a80425fb\nNoNewPrivs:1\nSeccomp:2\n"
+		if out, _ := inside(t, s, "sh", "-c", script); out != want {
+			t.Errorf("says %q, want %q", out, want)
+		}
+
+		// After an error it still waits, with all of that done.
+		p, err := Create(withTimeout(t), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.End()
+		for range 2 {
+			if err := p.Exec(withTimeout(t), []string{"nonesuch"}, []string{"PATH=/bin"}); err == nil || err.Error() != `exec "nonesuch": no such file or directory` {
+				t.Errorf("exec: %v", err)
+			}
+		}
+		if got := statusField(t, p.Pid, "Seccomp"); got != "2" {
+			t.Errorf("seccomp %s", got)
+		}
+		if err := p.Exec(withTimeout(t), []string{"sh", "-c", "exit 3"}, []string{"PATH=/bin"}); err != nil {
+			t.Fatal(err)
+		}
+		if ws := status(t, p); ws.ExitStatus() != 3 {
+			t.Errorf("status %#x", ws)
+		}
+
+		// A directory outside, by a descriptor.
+		dir, err := os.Open("/etc")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		s.Stdio[0] = dir
+		s.Cwd = "/proc/self/fd/0"
+		q, err := Create(withTimeout(t), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer q.End()
+		if err := q.Exec(withTimeout(t), []string{"true"}, []string{"PATH=/bin"}); !errors.Is(err, unix.ELOOP) {
+			t.Errorf("exec in /proc/self/fd/0: %v", err)
+		}
+	})
+}
+
+// rootDir is a directory with just enough in it.
+func rootDir(t testing.TB) string {
+	t.Helper()
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		lacks(t, "needs busybox-static: %v", err)
+	}
+	b, err := os.ReadFile(busybox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Mkdir(dir+"/bin", 0755); err != nil {
+		t.Fatal(err)
+	}
+	os.Chmod(dir, 0755)
+	if err := os.WriteFile(dir+"/bin/busybox", b, 0755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("busybox", dir+"/bin/sh"); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func openDir(t testing.TB, name string) *os.File {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func TestRootDir(t *testing.T) {
+	needsRoot(t)
+	dir := rootDir(t)
+	s := Spec{Root: Root{Dir: openDir(t, dir)}, Caps: DefaultCaps, Hostname: "web"}
+	out, code := inside(t, s, "sh", "-c", "busybox ls /; echo x >/made; echo $$; exit 4")
+	if out != "bin\ndev\nproc\nsys\n1\n" || code != 4 {
+		t.Errorf("says %q, status %d", out, code)
+	}
+	if b, err := os.ReadFile(dir + "/made"); string(b) != "x\n" {
+		t.Errorf("written in the root: %q, %v", b, err)
+	}
+	s.ReadOnly = true
+	if out, _ := inside(t, s, "sh", "-c", "echo x >/again || echo refused"); !strings.Contains(out, "refused") {
+		t.Errorf("read-only root: %q", out)
+	}
+}
+
+func TestRootOverlay(t *testing.T) {
+	needsRoot(t)
+	low, top, scratch := rootDir(t), t.TempDir(), t.TempDir()
+	os.Chmod(top, 0755)
+	os.WriteFile(top+"/top", []byte("top\n"), 0644)
+	os.WriteFile(low+"/top", []byte("low\n"), 0644)
+	s := Spec{Root: Root{Lower: []*os.File{openDir(t, top), openDir(t, low)}}, Caps: DefaultCaps}
+	if out, _ := inside(t, s, "sh", "-c", "busybox cat /top; echo new >/top; busybox cat /top"); out != "top\nnew\n" {
+		t.Errorf("says %q", out)
+	}
+	if b, _ := os.ReadFile(top + "/top"); string(b) != "top\n" {
+		t.Errorf("the layer has %q", b)
+	}
+	// A scratch layer that is kept is found again by the next run; the disk's or a tmpfs's, an overlay is none.
+	s.Root.Scratch = openDir(t, scratch)
+	for _, want := range []string{"top\n", "kept\n"} {
+		if out, _ := inside(t, s, "sh", "-c", "busybox cat /top; echo kept >/top"); out != want {
+			t.Errorf("says %q, want %q", out, want)
+		}
+	}
+}
+
+// A root that wants its proc, sys or dev to be elsewhere is refused, and nothing there is touched.
+func TestRootWithLinks(t *testing.T) {
+	needsRoot(t)
+	for _, name := range []string{"proc", "sys", "dev"} {
+		for _, rel := range []bool{false, true} {
+			dir, marker := rootDir(t), t.TempDir()
+			target := marker
+			if rel {
+				target = "../../../../../../.." + marker
+			}
+			if err := os.Symlink(target, dir+"/"+name); err != nil {
+				t.Fatal(err)
+			}
+			before := hostState(t)
+			p, err := Create(withTimeout(t), Spec{Opt: Opt{Flags: CtrFlags}, Root: Root{Dir: openDir(t, dir)}})
+			if err == nil {
+				p.End()
+			}
+			if want := fmt.Sprintf("open %q: too many levels of symbolic links", name); err == nil || err.Error() != want {
+				t.Errorf("%s -> %s: %v, want %s", name, target, err, want)
+			}
+			if e, err := os.ReadDir(marker); err != nil || len(e) > 0 {
+				t.Errorf("%s: the directory outside has %v, %v", name, e, err)
+			}
+			if after := hostState(t); !strings.HasPrefix(after, before[:strings.Index(before, ",")]) {
+				t.Errorf("before %s, after %s", before, after)
+			}
+		}
+	}
+}
+
+// Links in a mount's target mean what they mean in the root, also while they change.
+func TestMountTarget(t *testing.T) {
+	needsRoot(t)
+	dir, marker, vol := rootDir(t), t.TempDir(), t.TempDir()
+	os.Chmod(vol, 0755)
+	os.WriteFile(vol+"/f", []byte("volume\n"), 0644)
+	os.Symlink(marker, dir+"/link")
+	os.MkdirAll(dir+marker, 0755)
+	os.Mkdir(dir+"/swap", 0755)
+	os.Symlink(marker, dir+"/swapped")
+	root := openDir(t, dir)
+	s := Spec{Root: Root{Dir: root}, Caps: DefaultCaps, Mounts: []Mount{
+		{Target: "/data", From: openDir(t, vol), Attr: unix.MOUNT_ATTR_RDONLY},
+		{Target: "/link/below", From: openDir(t, vol)},
+		{Target: "/run", Type: "tmpfs", Data: []string{"size=1m"}},
+	}}
+	out, _ := inside(t, s, "sh", "-c", "busybox cat /data/f "+marker+"/below/f; echo x >/data/g; echo x >/run/x && busybox df /run | busybox tail -1")
+	if !strings.HasPrefix(out, "volume\nvolume\n") || !strings.Contains(out, "Read-only") || !strings.Contains(out, "1024") {
+		t.Errorf("says %q", out)
+	}
+	// Under the race only what is inside is ever made or mounted on.
+	stop, stopped := make(chan bool), make(chan bool)
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				unix.Renameat2(unix.AT_FDCWD, dir+"/swap", unix.AT_FDCWD, dir+"/swapped", unix.RENAME_EXCHANGE)
+			}
+		}
+	}()
+	s.Flags = unix.CLONE_NEWNS | unix.CLONE_NEWPID
+	s.Mounts = []Mount{{Target: "/swap/a/b", From: openDir(t, vol)}}
+	for range 300 {
+		if p, err := Create(withTimeout(t), s); err == nil {
+			p.End()
+		}
+	}
+	close(stop)
+	<-stopped
+	if e, err := os.ReadDir(marker); err != nil || len(e) > 0 {
+		t.Errorf("the directory outside has %v, %v", e, err)
+	}
+}
+
+func init() {
+	// On a host whose mounts propagate, as systemd's do.
+	roles["shared"] = func() error {
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
+			return err
+		}
+		before, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			return err
+		}
+		p, err := Create(context.Background(), Spec{Opt: Opt{Flags: CtrFlags}})
+		if err != nil {
+			return err
+		}
+		after, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			return err
+		}
+		if string(after) != string(before) {
+			return fmt.Errorf("before:\n%s\nafter:\n%s", before, after)
+		}
+		return p.End()
+	}
+}
+
+func TestSharedMounts(t *testing.T) {
+	needsRoot(t)
+	runRole(t, "shared", &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS})
+}
+
+// A hundred containers, every third of which fails somewhere, leave nothing.
+func TestCtrLeavesNothing(t *testing.T) {
+	eachCtr(t, func(t *testing.T, s Spec) {
+		inside(t, s, "true")
+		bad := s // what waits for killed children is opened at the first
+		bad.Mounts = []Mount{{Target: "/x", Type: "nonesuch"}}
+		if _, err := Create(withTimeout(t), bad); err == nil || err.Error() != "fsopen nonesuch: no such device" {
+			t.Fatalf("mount of a file system that there is not: %v", err)
+		}
+		kinds := []string{"mnt", "pid", "uts", "ipc", "net", "cgroup", "user"}
+		before, fds := hostState(t), countFDs(t)
+		var spaces []string
+		for i := range 100 {
+			c := s
+			switch i % 6 {
+			case 1:
+				c.Mounts = []Mount{{Target: "/x", Type: "nonesuch"}}
+			case 4:
+				c.Hostname = strings.Repeat("x", 65)
+			}
+			p, err := Create(withTimeout(t), c)
+			if (err != nil) != (i%6 == 1 || i%6 == 4) {
+				t.Fatalf("%d: %v", i, err)
+			}
+			if err != nil {
+				continue
+			}
+			if i%10 == 0 {
+				for _, k := range kinds {
+					if l, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", p.Pid, k)); err == nil {
+						spaces = append(spaces, l)
+					}
+				}
+			}
+			fd, err := unix.FcntlInt(uintptr(p.Pidfd), unix.F_DUPFD_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i%6 == 0 {
+				p.Close() // parked still
+			} else {
+				if err := p.Exec(withTimeout(t), []string{"true"}, []string{"PATH=/bin"}); err != nil {
+					t.Fatal(err)
+				}
+				p.Close()
+			}
+			waitEnd(fd)
+			unix.Close(fd)
+		}
+		if after := hostState(t); after != before {
+			t.Errorf("before %s, after %s", before, after)
+		}
+		ctx := withTimeout(t)
+		for countFDs(t) > fds && ctx.Err() == nil { // those killed are waited for by and by
+		}
+		if n := countFDs(t); n > fds {
+			t.Errorf("%d descriptors before, %d after", fds, n)
+		}
+		// None of their namespaces is anybody's any more.
+		left := map[string]bool{}
+		links, _ := filepath.Glob("/proc/[0-9]*/ns/*")
+		for _, f := range links {
+			if l, err := os.Readlink(f); err == nil {
+				left[l] = true
+			}
+		}
+		own, _ := filepath.Glob("/proc/self/ns/*")
+		for _, f := range own {
+			l, _ := os.Readlink(f)
+			delete(left, l)
+		}
+		for _, l := range spaces {
+			if left[l] {
+				t.Errorf("%s has a process still", l)
+			}
+		}
+	})
+}
