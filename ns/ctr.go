@@ -113,7 +113,7 @@ func (s *Spec) build(plan *Plan, root *openRoot) {
 	if s.Flags&unix.CLONE_NEWNET != 0 {
 		plan.loopback()
 	}
-	plan.Do("setsid", unix.SYS_SETSID).Try() // the leader of a process group has none to leave: pid 1 of its own
+	plan.Do("setsid", unix.SYS_SETSID)
 	plan.bound(s.Caps)
 	plan.Do("close_range", unix.SYS_CLOSE_RANGE, 4, uint64(^uint32(0)), 0)
 }
@@ -130,6 +130,7 @@ func Enter(ctx context.Context, pidfd int, s Spec) (*Parked, error) {
 	}
 	plan := &Plan{}
 	plan.begin(&s.Opt)
+	plan.Do("setpgid", unix.SYS_SETPGID, 0, 0)
 	plan.Do("setns", unix.SYS_SETNS, plan.Send(pidfd), s.Flags&^unix.CLONE_NEWPID|unix.CLONE_NEWNS)
 	if s.Flags&unix.CLONE_NEWUSER != 0 {
 		plan.Become(Cred{})

@@ -70,6 +70,7 @@ func TestCtr(t *testing.T) {
 		before := hostState(t)
 		for _, x := range []struct{ script, want string }{
 			{`echo $$ $(hostname) $(cat /proc/sys/kernel/domainname) $(id -u) $(pwd) $(umask)`, "1 web example 0 / 0022"},
+			{`cut -d' ' -f5,6 /proc/1/stat`, "1 1"},       // process group and session
 			{`ls /proc/self/fd | tr '\n' ' '`, "0 1 2 3"}, // 3 is ls's own
 			{`ls -d /proc/[0-9]*`, "/proc/1*"},
 			{`grep CapBnd /proc/self/status | tail -c17`, "00000000a80425fb"},

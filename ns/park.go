@@ -51,6 +51,7 @@ func Park(ctx context.Context, o Opt) (*Parked, error) {
 	}
 	plan := &Plan{}
 	plan.begin(&o)
+	plan.Do("setpgid", unix.SYS_SETPGID, 0, 0)
 	if o.Cred != nil {
 		plan.Become(*o.Cred)
 	}
@@ -96,7 +97,6 @@ func (p *Plan) clean() {
 		p.Do(fmt.Sprintf("sigaction %d", sig), unix.SYS_RT_SIGACTION, sig, make([]byte, 32), 0, 8)
 	}
 	p.Do("sigprocmask", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, make([]byte, 8), 0, 8)
-	p.Do("setpgid", unix.SYS_SETPGID, 0, 0)
 	if hatch.tty { // one who can open the server's terminal can type into it (TIOCSTI)
 		tty := p.Do("open \"/dev/tty\"", unix.SYS_OPENAT, unix.AT_FDCWD, "/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 		p.Do("ioctl TIOCNOTTY", unix.SYS_IOCTL, tty, unix.TIOCNOTTY, 0)
