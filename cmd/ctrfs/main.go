@@ -124,6 +124,7 @@ func listenAll(addrs []addr, post string) (l []net.Listener, err error) {
 		if err != nil {
 			return l, err
 		}
+		slog.Info("listening", "at", a)
 		l = append(l, one)
 	}
 	return l, nil

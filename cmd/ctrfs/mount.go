@@ -49,6 +49,7 @@ func mount(ctx context.Context, root fs.Dir, sock, dir string) (unmount func(), 
 	}
 	no9p := v9fs(sock, at)
 	if no9p == nil {
+		slog.Info("mounted", "at", at, "by", "9p")
 		return func() {
 			// Lazily: who is in there shall not keep the server from ending.
 			if err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
@@ -60,7 +61,7 @@ func mount(ctx context.Context, root fs.Dir, sock, dir string) (unmount func(), 
 	if err != nil {
 		return nil, fmt.Errorf("mount %q: neither 9p: %w; nor FUSE: %w", dir, no9p, err)
 	}
-	slog.Info("mounted by FUSE", "dir", at, "not by 9p", no9p)
+	slog.Info("mounted", "at", at, "by", "FUSE", "because", no9p)
 	return func() {
 		ctx, cancel := context.WithTimeout(ctx, grace)
 		defer cancel()

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,8 +28,6 @@ import (
 // background has opened its file when the next one begins.
 func TestScripts(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	log.SetOutput(io.Discard) // go9p's client logs that its connection is closed
-	defer log.SetOutput(os.Stderr)
 	files, err := filepath.Glob("../../testdata/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no scripts", err)
