@@ -210,8 +210,9 @@ func dead(path string) error {
 	return nil
 }
 
-// accept gives each connection to serve until the listener is closed. When there are no descriptors left who waits is turned
-// away, which needs the one kept for that, rather than left without an answer; and that not as fast as he can come back.
+// accept gives each connection to serve until the listener is closed. When there are no descriptors left those who wait are
+// turned away, which needs the one kept for that, rather than left without an answer; and that not as fast as they can come
+// back.
 func accept(ctx context.Context, l net.Listener, serve func(net.Conn)) {
 	spare, _ := os.Open(os.DevNull)
 	const first, last = 5 * time.Millisecond, 500 * time.Millisecond
@@ -242,13 +243,19 @@ func accept(ctx context.Context, l net.Listener, serve func(net.Conn)) {
 	}
 }
 
-// turnAway accepts who waits, if somebody does, and closes.
+// turnAway accepts those who wait and closes.
 func turnAway(l net.Listener) {
-	if d, ok := l.(interface{ SetDeadline(time.Time) error }); ok {
-		d.SetDeadline(time.Now().Add(time.Second))
-		defer d.SetDeadline(time.Time{})
-		if c, err := l.Accept(); err == nil {
-			c.Close()
+	d, ok := l.(interface{ SetDeadline(time.Time) error })
+	if !ok {
+		return
+	}
+	defer d.SetDeadline(time.Time{})
+	for range 128 { // and no more, as they may come again at once
+		d.SetDeadline(time.Now().Add(time.Millisecond))
+		c, err := l.Accept()
+		if err != nil {
+			return
 		}
+		c.Close()
 	}
 }

@@ -232,9 +232,20 @@ func TestSingle(t *testing.T) {
 // When there are no descriptors left, those who come are turned away and not left waiting, and when there are some again
 // they are served.
 func TestNoDescriptors(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "sock")
-	cmd := role(t, "ctrfs", "-a", "unix!"+path)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := "tcp!" + strings.Replace(l.Addr().String(), ":", "!", 1)
+	f, err := l.(*net.TCPListener).File()
+	l.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := role(t, "ctrfs", "-a", "fd!3")
+	cmd.ExtraFiles = []*os.File{f}
 	d := launch(t, "listening", cmd)
+	f.Close()
 	var most unix.Rlimit
 	if err := unix.Prlimit(d.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 40, Max: 40}, &most); err != nil {
 		t.Fatal(err)
@@ -243,7 +254,7 @@ func TestNoDescriptors(t *testing.T) {
 	var away sync.WaitGroup
 	turned := make(chan struct{}, 100)
 	for range 100 {
-		c, err := net.Dial("unix", path)
+		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -254,7 +265,7 @@ func TestNoDescriptors(t *testing.T) {
 			}
 		})
 	}
-	for range 3 {
+	for range 100 - 40 {
 		<-turned
 	}
 	for _, c := range conns {
@@ -262,7 +273,7 @@ func TestNoDescriptors(t *testing.T) {
 	}
 	away.Wait()
 	for { // who is turned away comes again
-		out, err := remotely(t, "", "read", "-a", "unix!"+path, "version")
+		out, err := remotely(t, "", "read", "-a", at, "version")
 		if err == nil {
 			break
 		}
