@@ -61,7 +61,8 @@ const (
 )
 
 // A Handle is an open file, bound to the object that was there when it was opened. Its methods may be called by
-// several requests at once. A call returns soon after its ctx ends, with ctx's error.
+// several requests at once. A call returns soon after its ctx ends, with ctx's error. What may wait asks for ctx.Done
+// before it does: by that the server knows that it must not wait too.
 type Handle interface {
 	// Read gives at most n bytes from offset off, 0 bytes at the end. The caller does not change them.
 	Read(ctx context.Context, off int64, n int) ([]byte, error)

@@ -32,7 +32,7 @@ var calls [128]func(*req, *styx.Msg) error
 // a mount are many: the reader does not carry them out itself.
 var apart = [128]bool{
 	styx.Twrite: true, styx.Tremove: true, styx.Tcreate: true, styx.Twstat: true,
-	styx.Tlcreate: true, styx.Tmkdir: true, styx.Tunlinkat: true, styx.Trename: true, styx.Trenameat: true,
+	styx.Tlcreate: true, styx.Tsetattr: true, styx.Tmkdir: true, styx.Tunlinkat: true, styx.Trename: true, styx.Trenameat: true,
 }
 
 func init() {

@@ -17,7 +17,7 @@ import (
 type people struct{}
 
 func (people) ByName(name string) (uint32, bool) {
-	uid, ok := map[string]uint32{"root": 0, "glenda": 1000}[name]
+	uid, ok := map[string]uint32{"root": 0, "glenda": 1000, "nobody": 65534}[name]
 	return uid, ok
 }
 

@@ -22,7 +22,7 @@ const (
 	ioHeader = 24
 
 	// patience is how long the reader carries a request out itself before somebody else reads.
-	patience = 2 * time.Millisecond
+	patience = 10 * time.Millisecond
 	// maxHeld bounds the bytes of the writes under way on a connection, maxRead those of its reads, maxEntries the
 	// lines of its open directories.
 	maxHeld    = 8 << 20

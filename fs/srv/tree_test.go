@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -166,6 +167,9 @@ var worldFiles = fs.Table[*world]{
 	}),
 	fs.Ctl("ctl", 0600, func(*world, context.Context) (string, error) { return "1\n", nil },
 		func(w *world, _ context.Context, msg string) error {
+			if msg == "long\n" {
+				return errors.New(strings.Repeat("é", 200))
+			}
 			if msg == "fail\n" {
 				return errors.New(`unknown control message: "fail"`)
 			}
