@@ -1,0 +1,122 @@
+package proc
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ctrfs/fs"
+	"ctrfs/ns"
+)
+
+// clone is the file that makes a process when it is opened.
+type clone struct {
+	*Space
+	qid uint64
+}
+
+func (c *clone) Stat(context.Context) (fs.Stat, error) {
+	return fs.Stat{Name: "clone", Qid: c.qid, Mode: c.Clone, Uid: c.Uid, Gid: c.Gid, Time: time.Now()}, nil
+}
+
+// Open parks a process of the client's. The handle is its ctl.
+func (c *clone) Open(ctx context.Context, _ fs.How) (fs.Handle, error) {
+	client := fs.ClientOf(ctx)
+	if client.None {
+		return nil, fs.ErrPerm
+	}
+	stdio, err := NewStdio()
+	if err != nil {
+		return nil, err
+	}
+	user := cred(ctx)
+	opt := ns.Opt{Stdio: stdio.Child()}
+	if me := os.Geteuid(); me == 0 {
+		opt.Cred = &user
+	} else if user.Uid != uint32(me) {
+		stdio.Close()
+		return nil, fs.ErrPerm // only root can make processes of others
+	}
+	parked, err := c.Park(ctx, opt)
+	if err != nil {
+		stdio.Close()
+		return nil, err
+	}
+	j, err := c.Start(parked, stdio, user, nil)
+	if err != nil {
+		return nil, err
+	}
+	p := &Proc{Process: j.proc, job: j, space: c.Space}
+	return fs.NewCtl(
+		func(ctx context.Context) (string, error) { return p.self(ctx) },
+		func(ctx context.Context, msg string) error { return verbs.Do(p, ctx, msg) },
+		func(context.Context) error { return p.unclone() },
+	), nil
+}
+
+// defaultPath is the whole environment that a process begins with.
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Start makes a process that was parked in the space with stdio a job of the user's; both are the job's from then on,
+// also when it fails. The caller holds the job. With began, which is called when its program runs, the job is pinned: its
+// record stays until Unpin, and whoever started it tells of its life.
+func (s *Space) Start(parked *ns.Parked, stdio *Stdio, user ns.Cred, began func()) (*Job, error) {
+	j := &Job{
+		space: s, stdio: stdio, owner: user.Uid, pinned: began != nil, began: began,
+		turn: make(chan struct{}, 1), parked: parked, user: user, env: []string{defaultPath}, users: 1,
+	}
+	err := s.enlist(j)
+	if err != nil {
+		parked.End()
+		stdio.Close()
+		return nil, err
+	}
+	stdio.Parked(func() { s.Processes.settle(j) })
+	if !j.pinned {
+		s.told.Add(1)
+		s.Processes.tell(j, "create")
+	}
+	go s.Processes.watch(j)
+	return j, nil
+}
+
+// enlist finds out the job's numbers and makes it known.
+func (s *Space) enlist(j *Job) error {
+	fd, err := unix.FcntlInt(uintptr(j.parked.Pidfd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if j.proc, err = ns.FromFD(fd); err != nil {
+		return err
+	}
+	j.inside = j.proc.Pid()
+	if s.Inside != nil {
+		j.inside = s.Inside(j.proc)
+	}
+	if err = ns.Reap(j.proc); err == nil {
+		err = s.Processes.add(j)
+	}
+	if err != nil {
+		j.proc.Close()
+	}
+	return err
+}
+
+// unclone is the close of the clone file: what has not begun a program is gone, and what is to end with the file is killed.
+func (p *Proc) unclone() error {
+	ps, j := p.space.Processes, p.job
+	j.stdio.In.EndUnused()
+	ps.mu.Lock()
+	parked, kill := j.parked != nil, j.parked != nil || j.killed
+	ps.mu.Unlock()
+	if kill {
+		j.proc.Signal(unix.SIGKILL) // fails only where it has ended
+	}
+	if parked {
+		ps.forget(j)
+	}
+	ps.leave(j)
+	return nil
+}

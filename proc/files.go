@@ -1,0 +1,289 @@
+package proc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"ctrfs/ctl"
+	"ctrfs/fs"
+	"ctrfs/ns"
+)
+
+// The files of a process.
+var files = fs.Table[*Proc]{
+	fs.Lines("args", 0444, (*Proc).args, (*Proc).clearArgs, (*Proc).addArgs).Or(0644, (*Proc).isParked),
+	fs.Ctl("ctl", 0600, (*Proc).self, verbs.Do),
+	fs.Text("ctr", 0444, (*Proc).ctr),
+	fs.Text("cwd", 0400, (*Proc).cwd),
+	fs.Special("data", 0600, (*Proc).openData).If((*Proc).isOurs),
+	fs.Lines("env", 0400, (*Proc).env, (*Proc).clearEnv, (*Proc).addEnvLine).Or(0600, (*Proc).isParked),
+	fs.Text("exception", 0444, (*Proc).exception),
+	fs.Text("exe", 0400, (*Proc).exe),
+	fs.Text("exitstatus", 0444, (*Proc).exitstatus),
+	fs.Text("fd", 0400, (*Proc).fd),
+	fs.Text("hostname", 0444, (*Proc).hostname),
+	fs.Value("limits", 0644, (*Proc).limits, (*Proc).setLimit),
+	fs.Value("note", 0200, (*Proc).unreadable, (*Proc).note),
+	fs.Text("noteid", 0444, (*Proc).noteid),
+	fs.Value("notepg", 0200, (*Proc).unreadable, (*Proc).notepg),
+	fs.Text("ns", 0400, (*Proc).ns),
+	fs.Text("nsgrp", 0400, (*Proc).nsgrp),
+	fs.Text("pgrp", 0444, (*Proc).noteid),
+	fs.Text("root", 0400, (*Proc).root),
+	fs.Text("status", 0444, (*Proc).status),
+	fs.Special("stderr", 0400, (*Proc).openStderr).If((*Proc).isOurs),
+	fs.Special("stdin", 0200, (*Proc).openStdin).If((*Proc).isOurs),
+	fs.Special("stdout", 0400, (*Proc).openStdout).If((*Proc).isOurs),
+	fs.Answer("stopped", 0400, (*Proc).stopped),
+	fs.Answer("wait", 0444, (*Proc).wait),
+}
+
+// Files are the names of the files of a process, Verbs the usage of each message of its ctl: the manual is held to them.
+func Files() []string { return files.Names() }
+func Verbs() []string { return verbs.Usages() }
+
+func (p *Proc) isOurs() bool { return p.job != nil }
+
+func (p *Proc) isParked() bool {
+	if p.job == nil {
+		return false
+	}
+	p.space.Processes.mu.Lock()
+	defer p.space.Processes.mu.Unlock()
+	return p.job.parked != nil
+}
+
+// check says whether the process has a number still.
+func (p *Proc) check() error { return p.Process.Check() }
+
+func (p *Proc) args(ctx context.Context) (string, error) {
+	if fs.ClientOf(ctx).None {
+		return "", fs.ErrPerm // what a program was called with is not for the network
+	}
+	if p.isParked() {
+		p.space.Processes.mu.Lock()
+		defer p.space.Processes.mu.Unlock()
+		return fs.Words(p.job.args...) + "\n", nil
+	}
+	args, err := p.Process.Args()
+	if err != nil {
+		return "", err
+	}
+	return fs.Words(args...) + "\n", nil
+}
+
+func (p *Proc) clearArgs(context.Context) error {
+	return p.change("args", func(j *Job) { j.args = nil })
+}
+
+func (p *Proc) addArgs(_ context.Context, line string) error {
+	words, err := ctl.Words(line)
+	if err != nil {
+		return err
+	}
+	return p.change("args", func(j *Job) { j.args = append(j.args, words...) })
+}
+
+// self is the process's number, as its tree counts.
+func (p *Proc) self(ctx context.Context) (string, error) {
+	if err := p.check(); err != nil {
+		return "", err
+	}
+	n := strconv.Itoa(p.number())
+	if fs.ClientOf(ctx).Bare {
+		return n, nil
+	}
+	return n + "\n", nil
+}
+
+func (p *Proc) container() (name string, xid uint32) {
+	if f := p.space.Processes.Ctr; f != nil {
+		return f(p.Process)
+	}
+	return "", 0
+}
+
+func (p *Proc) ctr(context.Context) (string, error) {
+	if err := p.check(); err != nil {
+		return "", err
+	}
+	name, _ := p.container()
+	if name == "" {
+		return "\n", nil
+	}
+	return fs.Quote(name) + "\n", nil
+}
+
+// path is a file that tells a path, which the kernel lets the client see or not.
+func path(ctx context.Context, get func(ns.Cred) (string, error)) (string, error) {
+	s, err := get(cred(ctx))
+	if err != nil {
+		return "", err
+	}
+	return fs.Quote(s) + "\n", nil
+}
+
+func (p *Proc) cwd(ctx context.Context) (string, error)  { return path(ctx, p.Process.Cwd) }
+func (p *Proc) exe(ctx context.Context) (string, error)  { return path(ctx, p.Process.Exe) }
+func (p *Proc) root(ctx context.Context) (string, error) { return path(ctx, p.Process.Root) }
+
+func (p *Proc) openData(_ context.Context, how fs.How) (fs.Handle, error) {
+	return p.job.stdio.Data(how)
+}
+
+func (p *Proc) openStdin(context.Context, fs.How) (fs.Handle, error) { return p.job.stdio.In.Open() }
+
+func (p *Proc) openStdout(context.Context, fs.How) (fs.Handle, error) {
+	return p.job.stdio.Out.Open(false), nil
+}
+
+func (p *Proc) openStderr(context.Context, fs.How) (fs.Handle, error) {
+	return p.job.stdio.Err.Open(false), nil
+}
+
+func (p *Proc) env(ctx context.Context) (string, error) {
+	var vars []string
+	if p.isParked() {
+		p.space.Processes.mu.Lock()
+		vars = append(vars, p.job.env...)
+		p.space.Processes.mu.Unlock()
+	} else {
+		var err error
+		if vars, err = p.Process.Environ(cred(ctx)); err != nil {
+			return "", err
+		}
+	}
+	var b strings.Builder
+	for _, v := range vars {
+		b.WriteString(fs.Quote(v) + "\n")
+	}
+	return b.String(), nil
+}
+
+func (p *Proc) clearEnv(context.Context) error { return p.change("env", func(j *Job) { j.env = nil }) }
+
+func (p *Proc) addEnvLine(ctx context.Context, line string) error {
+	words, err := ctl.Words(line)
+	if err == nil && len(words) != 1 {
+		err = fmt.Errorf("env: not one NAME=VALUE: %q", line)
+	}
+	if err != nil {
+		return err
+	}
+	return p.addEnv(ctx, words)
+}
+
+// exception is the signal that ended the process.
+func (p *Proc) exception(context.Context) (string, error) {
+	if exit, ok := ns.Exited(p.Process); ok {
+		if exit.Known && exit.Status.Signaled() {
+			return ns.SignalName(exit.Status.Signal()) + "\n", nil
+		}
+		return "\n", nil
+	}
+	st, err := p.Process.Stat()
+	if err != nil {
+		return "", err
+	}
+	if st.State == 'T' {
+		return "-\n", nil // the kernel tells which signal it was to the parent alone
+	}
+	return "\n", nil
+}
+
+func (p *Proc) exitstatus(context.Context) (string, error) {
+	exit, ok := ns.Exited(p.Process)
+	if !ok {
+		if err := p.check(); err != nil {
+			return "", err
+		}
+		return "", errors.New("process has not ended")
+	}
+	return code(exit) + "\n", nil
+}
+
+// code is an end as a number, `-` where nobody knows it.
+func code(exit ns.Exit) string {
+	if n, ok := exit.Code(); ok {
+		return strconv.Itoa(n)
+	}
+	return "-"
+}
+
+// unreadable is the text of a file that is only written.
+func (p *Proc) unreadable(context.Context) (string, error) { return "", fs.ErrPerm }
+
+func (p *Proc) note(ctx context.Context, line string) error {
+	sig, err := ns.ParseNote(strings.TrimSpace(line))
+	if err != nil {
+		return err
+	}
+	return p.signal(ctx, sig)
+}
+
+// notepg sends a note to the process's group, each member as the client and by its pidfd.
+func (p *Proc) notepg(ctx context.Context, line string) error {
+	sig, err := ns.ParseNote(strings.TrimSpace(line))
+	if err != nil {
+		return err
+	}
+	return p.group(ctx, func(m *ns.Process) error { return ns.SignalAs(cred(ctx), m, sig) })
+}
+
+// group does f to each process of the process's group. Only if it can be done to none, the error is the first's.
+func (p *Proc) group(ctx context.Context, f func(*ns.Process) error) error {
+	st, err := p.Process.Stat()
+	if err != nil {
+		return err
+	}
+	pids, err := ns.Pids(cred(ctx))
+	if err != nil {
+		return err
+	}
+	var first error
+	done := 0
+	for _, pid := range pids {
+		m, err := ns.Open(pid)
+		if err != nil {
+			continue // ended meanwhile
+		}
+		if s, err := m.Stat(); err == nil && s.Pgrp == st.Pgrp {
+			if err := f(m); err == nil {
+				done++
+			} else if first == nil && !errors.Is(err, ns.ErrExited) {
+				first = err
+			}
+		}
+		m.Close()
+	}
+	if done == 0 {
+		return first
+	}
+	return nil
+}
+
+func (p *Proc) noteid(context.Context) (string, error) {
+	st, err := p.Process.Stat()
+	if err != nil {
+		return "", err
+	}
+	return strconv.Itoa(st.Pgrp) + "\n", nil
+}
+
+// wait blocks until the process has ended and gives its record; see await(2).
+func (p *Proc) wait(ctx context.Context) (string, error) {
+	exit, err := ns.Wait(ctx, p.Process)
+	if err != nil {
+		return "", err
+	}
+	n := p.number()
+	if p.job != nil {
+		p.space.Processes.mu.Lock()
+		p.job.waited = true
+		p.space.Processes.mu.Unlock()
+	}
+	return fs.Words(exit.Record(n)...) + "\n", nil
+}

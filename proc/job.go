@@ -1,0 +1,275 @@
+package proc
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"ctrfs/fs"
+	"ctrfs/ns"
+)
+
+// A Job is a process that was started here: parked first, then a program, then a record of its end. Its fields are
+// guarded by Processes.mu where nothing else is said.
+type Job struct {
+	proc   *ns.Process // immutable
+	space  *Space      // immutable: where it was cloned
+	inside int         // immutable: its number there
+	stdio  *Stdio      // immutable
+	owner  uint32      // immutable: who cloned it
+	pinned bool        // immutable: whoever started it ends its record
+	began  func()      // immutable: called when the program of a pinned one runs
+
+	turn   chan struct{} // immutable: has a token while somebody makes it carry out a plan, or ends it
+	parked *ns.Parked    // nil once its program runs; changed only by who has the turn
+	user   ns.Cred
+	label  string
+	args   []string
+	env    []string
+	killed bool // with its clone file
+	nowait bool
+
+	users  int // handles and look-ups that hold it
+	waited bool
+	ended  time.Time // zero until its end is recorded
+	gone   bool      // forgotten: what is open still answers
+	expiry *time.Timer
+}
+
+// Limits for one user.
+const (
+	maxParked  = 64
+	maxRecords = 4096
+	recordTime = 10 * time.Minute
+)
+
+// numbered holds the job that has number n in the space.
+func (ps *Processes) numbered(s *Space, n int) *Job {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if s.Inside == nil {
+		return ps.hold(ps.byPid[n])
+	}
+	var found *Job
+	for j := range ps.jobs {
+		if j.space == s && j.inside == n && (found == nil || j.proc.ID() > found.proc.ID()) {
+			found = j
+		}
+	}
+	return ps.hold(found)
+}
+
+// hold keeps the job until leave. Called with the lock; j may be nil.
+func (ps *Processes) hold(j *Job) *Job {
+	if j != nil {
+		j.users++
+	}
+	return j
+}
+
+// labelled holds the newest process of the client's that has the label.
+func (s *Space) labelled(ctx context.Context, label string) (*Proc, error) {
+	ps, c := s.Processes, fs.ClientOf(ctx)
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	var found *Job
+	for j := range ps.jobs {
+		if j.label == label && j.space == s && j.owner == c.Uid && !c.None && (found == nil || j.proc.ID() > found.proc.ID()) {
+			found = j
+		}
+	}
+	if found == nil {
+		return nil, fs.ErrNotExist
+	}
+	return &Proc{Process: ps.hold(found).proc, job: found, space: s}, nil
+}
+
+// records holds the jobs that the space may show.
+func (ps *Processes) records(s *Space) (list []*Job) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for j := range ps.jobs {
+		if s.Inside == nil && ps.byPid[j.proc.Pid()] == j || j.space == s {
+			list = append(list, ps.hold(j))
+		}
+	}
+	return list
+}
+
+func (ps *Processes) leave(j *Job) {
+	ps.mu.Lock()
+	j.users--
+	last := j.gone && j.users == 0
+	ps.mu.Unlock()
+	if last {
+		j.free()
+	}
+	ps.settle(j)
+}
+
+// settle forgets a record that nobody needs: its wait and its output were read, and no file of it is open.
+func (ps *Processes) settle(j *Job) {
+	ps.mu.Lock()
+	over := !j.pinned && !j.ended.IsZero() && j.users == 0 && (j.nowait || j.waited && j.stdio.Out.Drained() && j.stdio.Err.Drained())
+	ps.mu.Unlock()
+	if over {
+		ps.forget(j)
+	}
+}
+
+// forget takes a record away; what is open goes on.
+func (ps *Processes) forget(j *Job) {
+	ps.mu.Lock()
+	if j.gone {
+		ps.mu.Unlock()
+		return
+	}
+	delete(ps.jobs, j)
+	if ps.byPid[j.proc.Pid()] == j {
+		delete(ps.byPid, j.proc.Pid())
+	}
+	j.gone = true
+	if j.expiry != nil {
+		j.expiry.Stop()
+	}
+	last := j.users == 0
+	ps.mu.Unlock()
+	if last {
+		j.free()
+	}
+}
+
+// free lets go of what the record holds, after the last who used it.
+func (j *Job) free() {
+	j.stdio.Close()
+	j.proc.Close()
+}
+
+// add makes a job of a process that was just parked for the client.
+func (ps *Processes) add(j *Job) error {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if !j.pinned && ps.parked[j.owner] >= maxParked {
+		return fs.ErrNoFree
+	}
+	if ps.jobs == nil {
+		ps.jobs, ps.byPid, ps.parked = map[*Job]struct{}{}, map[int]*Job{}, map[uint32]int{}
+	}
+	ps.parked[j.owner]++
+	ps.jobs[j] = struct{}{}
+	ps.byPid[j.proc.Pid()] = j
+	return nil
+}
+
+// watch waits for the end of the job's process and records it.
+func (ps *Processes) watch(j *Job) {
+	exit, err := ns.Wait(context.Background(), j.proc)
+	if err != nil {
+		exit = ns.Exit{User: -1, Sys: -1, Real: -1}
+	}
+	j.turn <- struct{}{} // who has it sees the process gone
+	ps.mu.Lock()
+	j.ended = time.Now()
+	parked := ps.unpark(j)
+	if !j.gone && !j.pinned {
+		j.expiry = time.AfterFunc(recordTime, func() { ps.forget(j) })
+	}
+	oldest := ps.oldest(j.owner)
+	ps.mu.Unlock()
+	if parked != nil { // it was ended before it was anything
+		parked.Close()
+	}
+	<-j.turn
+	if !j.pinned {
+		ps.tell(j, "exit", "status="+code(exit))
+	}
+	if oldest != nil {
+		ps.forget(oldest)
+	}
+	if !j.pinned {
+		j.space.told.Done()
+	}
+	ps.settle(j)
+}
+
+// Told waits until the end of every process that was started in the space, but those pinned, has been told.
+func (s *Space) Told() { s.told.Wait() }
+
+// unpark notes that the process is the stub no more. Called with the lock.
+func (ps *Processes) unpark(j *Job) *ns.Parked {
+	p := j.parked
+	if p != nil {
+		j.parked = nil
+		if ps.parked[j.owner]--; ps.parked[j.owner] == 0 {
+			delete(ps.parked, j.owner)
+		}
+	}
+	return p
+}
+
+// oldest gives the record that a user must lose because he has too many. Called with the lock.
+func (ps *Processes) oldest(uid uint32) (oldest *Job) {
+	if len(ps.jobs) <= maxRecords {
+		return nil
+	}
+	n := 0
+	for j := range ps.jobs {
+		if j.owner == uid && !j.pinned && !j.ended.IsZero() {
+			n++
+			if oldest == nil || j.ended.Before(oldest.ended) {
+				oldest = j
+			}
+		}
+	}
+	if n <= maxRecords {
+		return nil
+	}
+	return oldest
+}
+
+// Present tells of the processes that were started outside containers and have not ended.
+func (ps *Processes) Present() (list []fs.Event) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for j := range ps.jobs {
+		if j.space.Inside == nil && j.ended.IsZero() {
+			list = append(list, j.event("present", "ctr="))
+		}
+	}
+	return list
+}
+
+// tell puts an event about the job where those who may see it find it.
+func (ps *Processes) tell(j *Job, topic string, words ...string) {
+	if ps.Feed == nil {
+		return
+	}
+	ps.Feed.Put(j.event(topic, "ctr="+j.space.Name(), words...))
+}
+
+func (j *Job) event(topic, ctr string, words ...string) fs.Event {
+	return fs.Event{
+		Topic: topic,
+		Words: append([]string{ctr, fmt.Sprint("pid=", j.proc.Pid())}, words...),
+		Of:    j.space.Of,
+		See:   func(c *fs.Client) bool { return c.Root() || !c.None && c.Uid == j.owner },
+	}
+}
+
+// Process is the job's process, as long as the job is held.
+func (j *Job) Process() *ns.Process { return j.proc }
+
+// Stdio is its standard input, output and error.
+func (j *Job) Stdio() *Stdio { return j.stdio }
+
+// Exec makes the parked process the program, which runs when it returns nil. Before, prepare has the process for itself.
+func (j *Job) Exec(ctx context.Context, args, env []string, prepare func(*ns.Parked) error) error {
+	p := &Proc{Process: j.proc, job: j, space: j.space}
+	return p.run(ctx, func(parked *ns.Parked) ([]string, []string, error) { return args, env, prepare(parked) })
+}
+
+// Unpin ends the record of a pinned job and lets it go; what is open goes on.
+func (j *Job) Unpin() {
+	j.space.Processes.forget(j)
+	j.space.Processes.leave(j)
+}

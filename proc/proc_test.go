@@ -1,0 +1,333 @@
+package proc
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"ctrfs/fs"
+)
+
+// session is a client's use of a tree of processes.
+type session struct {
+	t    *testing.T
+	ctx  context.Context
+	root fs.Dir
+	feed *fs.Feed
+}
+
+func newSession(t *testing.T, uid uint32) *session {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("needs root")
+		}
+		t.Skip("needs root")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	feed := new(fs.Feed)
+	ps := &Processes{Feed: feed}
+	return &session{t, fs.WithClient(ctx, &fs.Client{Uid: uid, Gid: uid, Errors: new(fs.Errors)}), ps.Machine().Dir("proc", 1), feed}
+}
+
+func (s *session) as(uid uint32) *session {
+	t := *s
+	t.ctx = fs.WithClient(s.ctx, &fs.Client{Uid: uid, Gid: uid, Errors: new(fs.Errors)})
+	return &t
+}
+
+func (s *session) open(path string, how fs.How) (fs.Handle, error) {
+	var n fs.Node = s.root
+	var err error
+	for _, name := range strings.Split(path, "/") {
+		if n, err = fs.Look(s.ctx, n, name); err != nil {
+			return nil, err
+		}
+	}
+	return fs.Enter(s.ctx, n, how)
+}
+
+func (s *session) cat(path string) (string, error) {
+	h, err := s.open(path, fs.Read)
+	if err != nil {
+		return "", err
+	}
+	defer h.Close(s.ctx)
+	var text []byte
+	for {
+		b, err := h.Read(s.ctx, int64(len(text)), 8192)
+		if err != nil || len(b) == 0 {
+			return string(text), err
+		}
+		text = append(text, b...)
+	}
+}
+
+func (s *session) read(path string) string {
+	s.t.Helper()
+	text, err := s.cat(path)
+	if err != nil {
+		s.t.Fatalf("read %s: %v", path, err)
+	}
+	return text
+}
+
+func (s *session) echo(path, text string) error {
+	h, err := s.open(path, fs.Write|fs.Trunc)
+	if err != nil {
+		return err
+	}
+	_, err = h.Write(s.ctx, 0, []byte(text))
+	if e := h.Close(s.ctx); err == nil {
+		err = e
+	}
+	return err
+}
+
+func (s *session) write(path, text string) {
+	s.t.Helper()
+	if err := s.echo(path, text); err != nil {
+		s.t.Fatalf("write %q to %s: %v", text, path, err)
+	}
+}
+
+// clone opens clone and keeps it open.
+func (s *session) clone() (fs.Handle, string) {
+	s.t.Helper()
+	h, err := s.open("clone", fs.Read|fs.Write)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	b, err := h.Read(s.ctx, 0, 100)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return h, strings.TrimSpace(string(b))
+}
+
+func (s *session) say(h fs.Handle, msg string) {
+	s.t.Helper()
+	if _, err := h.Write(s.ctx, 0, []byte(msg)); err != nil {
+		s.t.Fatalf("%q: %v", msg, err)
+	}
+}
+
+func field(text, key string) string {
+	for _, l := range strings.Split(text, "\n") {
+		if v, ok := strings.CutPrefix(l, key+" "); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// A process is parked at the opening of clone, with what the manual says and nothing else, and becomes a program.
+func TestClone(t *testing.T) {
+	s := newSession(t, 1234)
+	h, n := s.clone()
+	if st := s.read(n + "/status"); field(st, "state") != "parked" || field(st, "user") != "1234" {
+		t.Errorf("status of a parked process:\n%s", st)
+	}
+	if got := s.read(n + "/env"); got != defaultPath+"\n" {
+		t.Errorf("env %q", got)
+	}
+	s.say(h, "dir /usr\nenv A=b\nenv 'C=it''s'\nlabel j1\n")
+	s.write(n+"/args", "/bin/sh -c 'echo $A $C $PWD; pwd; id -u; ls /proc/self/fd; echo err >&2; read x; echo got $x; exit 3'\n")
+	s.say(h, "exec\n")
+	if _, err := h.Write(s.ctx, 0, []byte("exec /bin/true\n")); err != fs.ErrInUse {
+		t.Errorf("second exec: %v", err)
+	}
+	if err := s.echo(n+"/ctl", "dir /\n"); err == nil || err.Error() != "dir: process is running" {
+		t.Errorf("dir of a running process: %v", err)
+	}
+	s.write("j1/stdin", "hello\n")
+	if got := s.read(n + "/stdout"); got != "b it's /usr\n/usr\n1234\n0\n1\n2\n3\ngot hello\n" {
+		t.Errorf("stdout %q", got)
+	}
+	if got := s.read("j1/wait"); !strings.HasPrefix(got, n+" ") || !strings.HasSuffix(got, " 'exit: 3'\n") || len(strings.Fields(got)) != 6 {
+		t.Errorf("wait %q", got)
+	}
+	if got := s.read("j1/exitstatus"); got != "3\n" {
+		t.Errorf("exitstatus %q", got)
+	}
+	if _, err := s.as(1235).cat("j1/wait"); err != fs.ErrNotExist {
+		t.Errorf("another's label: %v", err)
+	}
+	if got := s.read(n + "/stderr"); got != "err\n" {
+		t.Errorf("stderr %q", got)
+	}
+	h.Close(s.ctx)
+	if _, err := s.cat(n + "/status"); err != fs.ErrNotExist {
+		t.Errorf("a record that was read whole is still there: %v", err)
+	}
+}
+
+// What has not begun a program is gone with its clone file; what is killonclose ends with it, and not with another open of ctl.
+func TestCloneClosed(t *testing.T) {
+	s := newSession(t, 0)
+	h, n := s.clone()
+	w, err := s.open(n+"/wait", fs.Read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Close(s.ctx)
+	if b, err := w.Read(s.ctx, 0, 100); err != nil || !strings.HasSuffix(string(b), "'signal: KILL'\n") {
+		t.Errorf("wait of what never ran: %q, %v", b, err)
+	}
+	w.Close(s.ctx)
+	if _, err := s.cat(n + "/status"); err != fs.ErrNotExist {
+		t.Errorf("status: %v", err)
+	}
+
+	h, n = s.clone()
+	s.say(h, "killonclose\nexec /bin/sleep 1000\n")
+	s.write(n+"/ctl", "stop\n")
+	if got := s.read(n + "/stopped"); got != "stopped\n" {
+		t.Errorf("stopped: %q", got)
+	}
+	if st := s.read(n + "/status"); field(st, "state") != "stopped" {
+		t.Errorf("status:\n%s", st)
+	}
+	if w, err = s.open(n+"/wait", fs.Read); err != nil {
+		t.Fatal(err)
+	}
+	h.Close(s.ctx)
+	if b, err := w.Read(s.ctx, 0, 100); err != nil || !strings.HasSuffix(string(b), "'signal: KILL'\n") {
+		t.Errorf("wait: %q, %v", b, err)
+	}
+	w.Close(s.ctx)
+}
+
+// The error of exec comes back, and the process still waits.
+func TestExecError(t *testing.T) {
+	s := newSession(t, 0)
+	h, _ := s.clone()
+	defer h.Close(s.ctx)
+	for msg, want := range map[string]string{
+		"exec /nonesuch a":        `exec "/nonesuch": no such file or directory`,
+		"exec nonesuch":           `exec "nonesuch": no such file or directory`,
+		"exec /etc/passwd":        `exec "/etc/passwd": permission denied`,
+		"exec":                    `exec: no command`,
+		"dir /nonesuch":           `dir "/nonesuch": no such file or directory`,
+		"user nosuch":             `user: no such user: "nosuch"`,
+		"kill FOO":                `kill: no such signal: "FOO"`,
+		"label 12":                `label: not a file name, or a number's: "12"`,
+		"env x":                   `env: not NAME=VALUE: "x"`,
+		"frob":                    `unknown control message: "frob"`,
+		"label a\nfrob\nlabel b":  `line 2: unknown control message: "frob"`,
+		"label a\ndir /x\nkill 9": `line 2: dir "/x": no such file or directory`,
+	} {
+		if _, err := h.Write(s.ctx, 0, []byte(msg)); err == nil || err.Error() != want {
+			t.Errorf("%q: %v, want %s", msg, err, want)
+		}
+	}
+	s.say(h, "exec true")
+}
+
+// Processes that were not started here: what the kernel tells, signals as the client, and a wait for anybody's child.
+func TestForeign(t *testing.T) {
+	s := newSession(t, 0)
+	cmd := exec.Command("/bin/sh", "-c", "echo $$; exec sleep 1000")
+	cmd.Dir = "/usr"
+	cmd.Env = []string{"WORD=a b"}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	bufio.NewReader(out).ReadString('\n')
+	n := fmt.Sprint(cmd.Process.Pid)
+	for file, want := range map[string]string{
+		"cwd": "/usr\n", "ctl": n + "\n", "env": "'WORD=a b'\nPWD=/usr\n", "ctr": "\n", "root": "/\n",
+	} {
+		if got := s.read(n + "/" + file); got != want && file != "env" || !strings.Contains(got, strings.Split(want, "\n")[0]) {
+			t.Errorf("%s: %q, want %q", file, got, want)
+		}
+	}
+	for _, file := range []string{"status", "fd", "ns", "nsgrp", "limits", "hostname", "noteid", "pgrp", "exe", "exception", "args"} {
+		if got := s.read(n + "/" + file); !strings.HasSuffix(got, "\n") {
+			t.Errorf("%s: %q", file, got)
+		}
+	}
+	nobody := s.as(65534)
+	if _, err := nobody.cat(n + "/env"); err == nil {
+		t.Error("another reads env")
+	}
+	if err := nobody.echo(n+"/ctl", "kill"); err != fs.ErrPerm {
+		t.Errorf("another kills: %v", err)
+	}
+	if _, err := s.cat(n + "/stdout"); err != fs.ErrNotExist {
+		t.Errorf("stdout: %v", err)
+	}
+	if err := s.echo(n+"/ctl", "exec /bin/true"); err != fs.ErrInUse {
+		t.Errorf("exec: %v", err)
+	}
+	s.write(n+"/limits", "nofile 17 64\n")
+	if got := s.read(n + "/limits"); !strings.Contains(got, "nofile 17 64\n") {
+		t.Errorf("limits:\n%s", got)
+	}
+	done := make(chan string)
+	go func() {
+		text, err := s.as(65534).cat(n + "/wait")
+		done <- fmt.Sprint(text, err)
+	}()
+	s.write(n+"/note", "kill")
+	err = cmd.Wait()
+	if got := <-done; !strings.HasPrefix(got, n+" ") || !strings.HasSuffix(got, "'signal: TERM'\n<nil>") {
+		t.Errorf("wait: %q (%v)", got, err)
+	}
+}
+
+// At most 64 parked processes of a user, and nothing of them is left.
+func TestCloneLimits(t *testing.T) {
+	s := newSession(t, 1234)
+	fds := func() int {
+		l, _ := os.ReadDir("/proc/self/fd")
+		return len(l)
+	}
+	h, _ := s.clone()
+	h.Close(s.ctx)
+	before := fds()
+	var all []fs.Handle
+	for range maxParked {
+		h, _ := s.clone()
+		all = append(all, h)
+	}
+	if _, err := s.open("clone", fs.Read); err != fs.ErrNoFree {
+		t.Errorf("one more: %v", err)
+	}
+	if h, _ := s.as(1235).clone(); h != nil {
+		all = append(all, h)
+	}
+	pids, _ := fs.Contents(s.ctx, s.root)
+	for _, h := range all {
+		b, _ := h.Read(s.ctx, 0, 100)
+		w, err := s.open(strings.TrimSpace(string(b))+"/wait", fs.Read)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Close(s.ctx)
+		w.Read(s.ctx, 0, 100)
+		w.Close(s.ctx)
+	}
+	if len(pids) < len(all) {
+		t.Errorf("%d processes listed", len(pids))
+	}
+	ps := s.root.(*dir).Processes
+	ps.mu.Lock()
+	if len(ps.jobs) != 0 || len(ps.parked) != 0 {
+		t.Errorf("%d jobs, %v parked are left", len(ps.jobs), ps.parked)
+	}
+	ps.mu.Unlock()
+	if after := fds(); after > before {
+		t.Errorf("%d descriptors, %d before", after, before)
+	}
+}

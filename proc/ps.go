@@ -1,0 +1,50 @@
+package proc
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"ctrfs/fs"
+	"ctrfs/ns"
+)
+
+// PS is a line for each process that the client may see: PID PPID USER STATE RSS UTIME STIME CTR ARGS.
+func (s *Space) PS(ctx context.Context) (string, error) {
+	pids, err := s.Pids(ctx)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for _, pid := range pids {
+		p, err := s.find(ctx, pid)
+		if err != nil {
+			continue // ended meanwhile
+		}
+		if line, err := p.ps(ctx); err == nil {
+			b.WriteString(line)
+		}
+		p.Release()
+	}
+	return b.String(), nil
+}
+
+func (p *Proc) ps(ctx context.Context) (string, error) {
+	st, err := p.Process.Stat()
+	if err != nil {
+		return "", err
+	}
+	state := states[st.State]
+	if p.isParked() {
+		state = "parked"
+	}
+	var args []string
+	if !fs.ClientOf(ctx).None {
+		args, _ = p.Process.Args() // it may end meanwhile
+	}
+	uid, _ := p.Owner()
+	name, _ := p.container()
+	return fmt.Sprintf("%d %d %s %s %d %s %s %s %s\n", st.Pid, st.Ppid, fs.Quote(ns.UserName(uid)), state,
+		st.RSS*int64(os.Getpagesize()), ms(ticks(st.Utime)), ms(ticks(st.Stime)), fs.Quote(name), fs.Words(args...)), nil
+}

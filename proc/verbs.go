@@ -1,0 +1,214 @@
+package proc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"ctrfs/ctl"
+	"ctrfs/fs"
+	"ctrfs/ns"
+)
+
+// The messages of ctl.
+var verbs = ctl.Table[*Proc]{
+	ctl.Verb("kill [SIG]", (*Proc).kill),
+	ctl.Verb("signal SIG", (*Proc).kill),
+	ctl.Verb("stop", (*Proc).stop),
+	ctl.Verb("start", (*Proc).cont),
+	ctl.Verb("closeio", (*Proc).closeio),
+	ctl.Verb("dir DIR", (*Proc).dir),
+	ctl.Verb("env NAME=VALUE", (*Proc).addEnv),
+	ctl.Verb("user U[:G[,G...]]", (*Proc).become),
+	ctl.Verb("label LABEL", (*Proc).setLabel),
+	ctl.Verb("killonclose", (*Proc).killonclose),
+	ctl.Verb("nowait", (*Proc).nowait),
+	ctl.Verb("exec [CMD [ARG...]]", (*Proc).exec),
+}
+
+func (p *Proc) kill(ctx context.Context, args []string) error {
+	sig := unix.SIGKILL
+	if len(args) > 0 {
+		var err error
+		if sig, err = ns.ParseSignal(args[0]); err != nil {
+			return fmt.Errorf("kill: %w", err)
+		}
+	}
+	return p.signal(ctx, sig)
+}
+
+func (p *Proc) stop(ctx context.Context, _ []string) error { return p.signal(ctx, unix.SIGSTOP) }
+func (p *Proc) cont(ctx context.Context, _ []string) error { return p.signal(ctx, unix.SIGCONT) }
+
+// signal sends a signal as the client, so that the kernel decides whether he may.
+func (p *Proc) signal(ctx context.Context, sig unix.Signal) error {
+	return ns.SignalAs(cred(ctx), p.Process, sig)
+}
+
+func (p *Proc) closeio(context.Context, []string) error {
+	if p.job == nil {
+		return errNotOurs
+	}
+	p.job.stdio.In.End()
+	return nil
+}
+
+var (
+	errNotOurs = fs.Err(unix.EINVAL, "process was not started here")
+	errRunning = fs.Err(unix.EBUSY, "process is running")
+)
+
+// change does something to a process that is parked, with the lock.
+func (p *Proc) change(verb string, f func(j *Job)) error {
+	if p.job == nil {
+		return fmt.Errorf("%s: %w", verb, errRunning)
+	}
+	mu := &p.space.Processes.mu
+	mu.Lock()
+	defer mu.Unlock()
+	if p.job.parked == nil {
+		return fmt.Errorf("%s: %w", verb, errRunning)
+	}
+	f(p.job)
+	return nil
+}
+
+// use has the stub of a process that is parked for itself while f runs.
+func (p *Proc) use(ctx context.Context, verb string, f func(*ns.Parked) error) error {
+	if p.job == nil {
+		return fmt.Errorf("%s: %w", verb, errRunning)
+	}
+	select {
+	case p.job.turn <- struct{}{}:
+		defer func() { <-p.job.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	var parked *ns.Parked
+	if err := p.change(verb, func(j *Job) { parked = j.parked }); err != nil {
+		return err
+	}
+	return f(parked)
+}
+
+// plan makes a parked process carry out a plan.
+func (p *Proc) plan(ctx context.Context, verb string, plan *ns.Plan) error {
+	return p.use(ctx, verb, func(parked *ns.Parked) error { return parked.Run(ctx, plan) })
+}
+
+func (p *Proc) dir(ctx context.Context, args []string) error {
+	plan := new(ns.Plan)
+	plan.Do(fmt.Sprintf("dir %q", args[0]), unix.SYS_CHDIR, args[0])
+	return p.plan(ctx, "dir", plan)
+}
+
+// become changes the user; the kernel lets only root do that.
+func (p *Proc) become(ctx context.Context, args []string) error {
+	return p.use(ctx, "user", func(parked *ns.Parked) error {
+		root, err := os.Open(fmt.Sprintf("/proc/%d/root", parked.Pid)) // it cannot end: we have it
+		if err != nil {
+			return err
+		}
+		defer root.Close()
+		user, err := FindUser(root, args[0])
+		if err != nil {
+			return err
+		}
+		plan := new(ns.Plan)
+		plan.Become(user)
+		if err := parked.Run(ctx, plan); err != nil {
+			return err
+		}
+		return p.change("user", func(j *Job) { j.user = user })
+	})
+}
+
+func (p *Proc) addEnv(_ context.Context, args []string) error {
+	name, _, ok := strings.Cut(args[0], "=")
+	if !ok || name == "" {
+		return fmt.Errorf("env: not NAME=VALUE: %q", args[0])
+	}
+	return p.change("env", func(j *Job) { j.setEnv(name, args[0]) })
+}
+
+// setEnv adds a variable in the place of one of the same name.
+func (j *Job) setEnv(name, line string) {
+	for i, e := range j.env {
+		if strings.HasPrefix(e, name+"=") {
+			j.env[i] = line
+			return
+		}
+	}
+	j.env = append(j.env, line)
+}
+
+func (p *Proc) setLabel(_ context.Context, args []string) error {
+	if _, err := strconv.Atoi(args[0]); err == nil || args[0] == "clone" || args[0] == "" || strings.ContainsAny(args[0], "/\x00") || args[0] == "." || args[0] == ".." || len(args[0]) > 255 {
+		return fmt.Errorf("label: not a file name, or a number's: %q", args[0])
+	}
+	return p.change("label", func(j *Job) { j.label = args[0] })
+}
+
+func (p *Proc) killonclose(context.Context, []string) error {
+	if p.job == nil {
+		return errNotOurs
+	}
+	p.space.Processes.mu.Lock()
+	defer p.space.Processes.mu.Unlock()
+	p.job.killed = true
+	return nil
+}
+
+func (p *Proc) nowait(context.Context, []string) error {
+	return p.change("nowait", func(j *Job) { j.nowait = true })
+}
+
+// exec answers when the program runs, or why it does not; then the process still waits.
+func (p *Proc) exec(ctx context.Context, args []string) error {
+	return p.run(ctx, func(*ns.Parked) ([]string, []string, error) {
+		ps, j := p.space.Processes, p.job
+		ps.mu.Lock()
+		defer ps.mu.Unlock()
+		if len(args) == 0 {
+			args = j.args
+		}
+		return args, append([]string(nil), j.env...), nil
+	})
+}
+
+// run makes the parked process the program that what says.
+func (p *Proc) run(ctx context.Context, what func(*ns.Parked) (args, env []string, err error)) error {
+	err := p.use(ctx, "exec", func(parked *ns.Parked) error {
+		ps, j := p.space.Processes, p.job
+		args, env, err := what(parked)
+		if err == nil && len(args) == 0 {
+			err = errors.New("exec: no command")
+		}
+		if err == nil {
+			err = parked.Exec(ctx, args, env)
+		}
+		if err != nil {
+			return err
+		}
+		ps.mu.Lock()
+		j.args = args
+		ps.unpark(j)
+		ps.mu.Unlock()
+		parked.Close()
+		if j.pinned {
+			j.began()
+		} else {
+			ps.tell(j, "start")
+		}
+		return nil
+	})
+	if errors.Is(err, errRunning) {
+		return fs.ErrInUse
+	}
+	return err
+}
