@@ -111,6 +111,15 @@ func Sub[T Subject](name string, dir func(t T, ctx context.Context, qid uint64) 
 // A Table is the files of a directory.
 type Table[T Subject] []Row[T]
 
+// Names gives the names of the files, for the manual's test.
+func (t Table[T]) Names() []string {
+	var names []string
+	for _, r := range t {
+		names = append(names, r.Name)
+	}
+	return names
+}
+
 // Dir is the directory called name whose files tell about what get gives. Get is asked at each use.
 func (t Table[T]) Dir(name string, mode FileMode, get func(context.Context) (T, error)) Dir {
 	return &tableDir[T]{t, name, mode | ModeDir, get}

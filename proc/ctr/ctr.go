@@ -1,0 +1,280 @@
+// Package ctr is containers as files: a directory for each container, with a ctl file that makes it live and die, and
+// clone, which makes a new one.
+package ctr
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unicode/utf8"
+
+	"ctrfs/fs"
+	"ctrfs/ns"
+	"ctrfs/proc"
+)
+
+// Containers is the containers of the machine.
+type Containers struct {
+	Processes *proc.Processes
+	Cgroups   *ns.Cgroups
+	Feed      *fs.Feed
+	Log       *slog.Logger
+	Uid, Gid  uint32 // who may make containers: the owner and the group of /ctr
+
+	mu    sync.Mutex // guards what follows, and the name of each container
+	names map[string]*Ctr
+	xids  map[uint32]*Ctr
+	ids   map[string]*Ctr
+}
+
+// A Ctr is a container of ours.
+type Ctr struct {
+	set   *Containers
+	id    string
+	xid   uint32
+	qid   uint64
+	owner ns.Cred
+	made  time.Time
+
+	space *proc.Space
+
+	turn chan struct{} // has a token while a verb changes the state
+
+	mu    sync.Mutex // guards what follows; it is taken before Containers.mu
+	name  string
+	state state
+	spec  spec
+	run   *run          // the present or the last one
+	next  chan struct{} // closed when there is a run, or the container is gone
+	gone  bool
+}
+
+// A spec is what the next start will run.
+type spec struct {
+	args, env            []string
+	cwd, user            string
+	hostname, domainname string
+	rootfs               []string
+}
+
+// A state is where in its life a container is.
+type state string
+
+const (
+	isNew     state = "new"
+	isCreated state = "created"
+	isRunning state = "running"
+	isStopped state = "stopped"
+)
+
+var (
+	errNoCtr      = fs.Err(syscall.ENOENT, "container does not exist")
+	errNotRunning = fs.Err(syscall.ESRCH, "container is not running")
+)
+
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Context numbers that nobody chose are given from here up, as Linux-VServer's dynamic ones.
+const (
+	firstXid = 49152
+	lastXid  = 65535
+)
+
+// qids counts containers: none has the number of another, ever.
+var qids atomic.Uint64
+
+// make makes a container in the state new for the client of ctx; its name is its number if none is given.
+func (cs *Containers) make(ctx context.Context, name string) (*Ctr, error) {
+	client := fs.ClientOf(ctx)
+	if client.None {
+		return nil, fs.ErrPerm
+	}
+	if err := checkName(name); err != nil && name != "" {
+		return nil, err
+	}
+	var id [32]byte
+	rand.Read(id[:])
+	c := &Ctr{
+		set:   cs,
+		id:    hex.EncodeToString(id[:]),
+		qid:   1<<63 | (qids.Add(1)+1)<<8,
+		owner: ns.Cred{Uid: client.Uid, Gid: client.Gid, Groups: client.Groups},
+		made:  time.Now(),
+		turn:  make(chan struct{}, 1),
+		state: isNew,
+		next:  make(chan struct{}),
+		spec:  spec{env: []string{defaultPath}, cwd: "/", rootfs: []string{"host"}},
+	}
+	c.space = c.members()
+	cs.mu.Lock()
+	if cs.names == nil {
+		cs.names, cs.xids, cs.ids = map[string]*Ctr{}, map[uint32]*Ctr{}, map[string]*Ctr{}
+	}
+	for x := uint32(firstXid); x <= lastXid && c.xid == 0; x++ {
+		if cs.xids[x] == nil {
+			c.xid = x
+		}
+	}
+	if name == "" {
+		name = strconv.Itoa(int(c.xid))
+	}
+	err := error(nil)
+	switch {
+	case c.xid == 0:
+		err = fs.ErrNoFree
+	case cs.names[name] != nil:
+		err = fs.ErrExist
+	default:
+		c.name, c.spec.hostname = name, hostName(name)
+		cs.names[name], cs.xids[c.xid], cs.ids[c.id] = c, c, c
+	}
+	cs.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	c.tell("create")
+	return c, nil
+}
+
+// checkName says whether a container may be called so. A colon belongs to the names of other engines' containers.
+func checkName(name string) error {
+	if name == "" || name == "." || name == ".." || name == "clone" || len(name) > 255 || !utf8.ValidString(name) ||
+		fs.Clean(name) != name || strings.ContainsAny(name, "/:@") {
+		return fmt.Errorf("not a container's name: %q", name)
+	}
+	return nil
+}
+
+// hostName makes a host name of a container's name, which may be longer than Linux takes.
+func hostName(name string) string {
+	if len(name) > 64 {
+		return name[:64]
+	}
+	return name
+}
+
+// find gives the container called so: by its name, else by `ctrfs:NAME`, `xid:N`, its id, a prefix of it of 12 characters or
+// more, or `id:PART`.
+func (cs *Containers) find(name string) (*Ctr, error) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if c := cs.names[name]; c != nil {
+		return c, nil
+	}
+	kind, rest, ok := strings.Cut(name, ":")
+	switch {
+	case !ok && len(name) >= 12:
+		return cs.byID(name, strings.HasPrefix)
+	case kind == "ctrfs" && cs.names[rest] != nil:
+		return cs.names[rest], nil
+	case kind == "xid":
+		n, err := strconv.ParseUint(rest, 10, 32)
+		if err == nil && cs.xids[uint32(n)] != nil && strconv.FormatUint(n, 10) == rest {
+			return cs.xids[uint32(n)], nil
+		}
+	case kind == "id" && rest != "":
+		return cs.byID(rest, strings.Contains)
+	}
+	return nil, fs.ErrNotExist
+}
+
+// byID gives the one container whose id fits. Called with the lock.
+func (cs *Containers) byID(part string, fits func(id, part string) bool) (found *Ctr, err error) {
+	n := 0
+	for _, c := range cs.names {
+		if fits(c.id, part) {
+			found = c
+			n++
+		}
+	}
+	switch n {
+	case 0:
+		return nil, fs.ErrNotExist
+	case 1:
+		return found, nil
+	}
+	return nil, fmt.Errorf("%d containers have an id like %q", n, part)
+}
+
+// forget takes the container out of the tree. Called by who has its turn.
+func (c *Ctr) forget() {
+	c.mu.Lock()
+	cs := c.set
+	cs.mu.Lock()
+	delete(cs.names, c.name)
+	delete(cs.xids, c.xid)
+	delete(cs.ids, c.id)
+	cs.mu.Unlock()
+	c.gone = true
+	close(c.next)
+	c.mu.Unlock()
+	c.tell("delete")
+}
+
+// rename gives the container another name. Its cgroup and its host name stay.
+func (c *Ctr) rename(name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	cs := c.set
+	cs.mu.Lock()
+	err := error(nil)
+	switch {
+	case c.gone:
+		err = errNoCtr
+	case cs.names[name] == c:
+	case cs.names[name] != nil:
+		err = fs.ErrExist
+	default:
+		delete(cs.names, c.name)
+		cs.names[name], c.name = c, name
+	}
+	cs.mu.Unlock()
+	c.mu.Unlock()
+	if err == nil {
+		c.tell("rename")
+	}
+	return err
+}
+
+// Name is the container's name now.
+func (c *Ctr) Name() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.name
+}
+
+// Owner is who made it. Root's containers are ctrfs-admin's too.
+func (c *Ctr) Owner() (uid, gid uint32) {
+	if c.owner.Uid == c.set.Uid {
+		return c.owner.Uid, c.set.Gid
+	}
+	return c.owner.Uid, c.owner.Gid
+}
+
+// Qid is the number of its directory.
+func (c *Ctr) Qid() uint64 { return c.qid }
+
+// may says whether the client owns the container.
+func (c *Ctr) may(client *fs.Client) bool {
+	uid, gid := c.Owner()
+	return client.Root() || !client.None && (client.Uid == uid || uid == c.set.Uid && gid != 0 && client.In(gid))
+}
+
+// tell puts an event about the container.
+func (c *Ctr) tell(topic string, words ...string) {
+	c.set.Feed.Put(c.event(topic, words...))
+}
+
+func (c *Ctr) event(topic string, words ...string) fs.Event {
+	return fs.Event{Topic: topic, Words: append([]string{"ctr=" + c.Name()}, words...), Of: c.qid}
+}

@@ -1,0 +1,377 @@
+package ctr
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"ctrfs/ctl"
+	"ctrfs/fs"
+	"ctrfs/ns"
+)
+
+// The files of a container.
+var files = fs.Table[*Ctr]{
+	fs.Lines("args", 0644, (*Ctr).args, (*Ctr).clearArgs, (*Ctr).addArgs),
+	fs.Text("cgroup", 0444, (*Ctr).cgroup),
+	fs.Ctl("ctl", 0600, (*Ctr).self, verbs.Do),
+	fs.Value("cwd", 0644, (*Ctr).cwd, (*Ctr).setCwd),
+	fs.Value("domainname", 0644, (*Ctr).domainname, (*Ctr).setDomainname),
+	fs.Text("engine", 0444, (*Ctr).engine),
+	fs.Lines("env", 0600, (*Ctr).env, (*Ctr).clearEnv, (*Ctr).addEnv),
+	fs.Special("events", 0444, (*Ctr).events),
+	fs.Text("exitedat", 0444, (*Ctr).exitedat),
+	fs.Text("exitstatus", 0444, (*Ctr).exitstatus),
+	fs.Value("hostname", 0644, (*Ctr).hostname, (*Ctr).setHostname),
+	fs.Text("id", 0444, (*Ctr).fullID),
+	fs.Text("info", 0444, (*Ctr).info),
+	fs.Text("pid", 0444, (*Ctr).pid),
+	fs.Sub("proc", (*Ctr).procs),
+	fs.Value("rootfs", 0644, (*Ctr).rootfs, (*Ctr).setRootfs),
+	fs.Text("status", 0444, (*Ctr).status),
+	fs.Special("stderr", 0400, (*Ctr).openStderr),
+	fs.Special("stdin", 0200, (*Ctr).openStdin),
+	fs.Special("stdout", 0400, (*Ctr).openStdout),
+	fs.Value("user", 0644, (*Ctr).user, (*Ctr).setUser),
+	fs.Answer("wait", 0444, (*Ctr).wait),
+	fs.Text("xid", 0444, (*Ctr).number),
+}
+
+// Files are the names of the files of a container, Verbs the usage of each message of its ctl: the manual is held to them.
+func Files() []string { return files.Names() }
+func Verbs() []string { return verbs.Usages() }
+
+// now is the container's state.
+func (c *Ctr) now() state {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state
+}
+
+// get reads something of the container, if it is still there.
+func (c *Ctr) get(f func() string) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return "", errNoCtr
+	}
+	return f() + "\n", nil
+}
+
+// change changes what the next start will run.
+func (c *Ctr) change(f func(*spec) error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return errNoCtr
+	}
+	return f(&c.spec)
+}
+
+func (c *Ctr) self(context.Context) (string, error) {
+	return c.get(func() string { return fs.Quote(c.name) })
+}
+
+func (c *Ctr) engine(context.Context) (string, error) { return c.get(func() string { return "ctrfs" }) }
+func (c *Ctr) fullID(context.Context) (string, error) { return c.get(func() string { return c.id }) }
+
+func (c *Ctr) number(context.Context) (string, error) {
+	return c.get(func() string { return fmt.Sprint(c.xid) })
+}
+
+func (c *Ctr) args(context.Context) (string, error) {
+	return c.get(func() string { return fs.Words(c.spec.args...) })
+}
+
+func (c *Ctr) clearArgs(context.Context) error {
+	return c.change(func(s *spec) error { s.args = nil; return nil })
+}
+
+func (c *Ctr) addArgs(_ context.Context, line string) error {
+	words, err := ctl.Words(line)
+	if err != nil {
+		return err
+	}
+	return c.change(func(s *spec) error { s.args = append(s.args, words...); return nil })
+}
+
+func (c *Ctr) env(context.Context) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return "", errNoCtr
+	}
+	var b strings.Builder
+	for _, v := range c.spec.env {
+		b.WriteString(fs.Quote(v) + "\n")
+	}
+	return b.String(), nil
+}
+
+func (c *Ctr) clearEnv(context.Context) error {
+	return c.change(func(s *spec) error { s.env = nil; return nil })
+}
+
+func (c *Ctr) addEnv(_ context.Context, line string) error {
+	v, err := oneWord("env", line)
+	if err != nil {
+		return err
+	}
+	name, _, ok := strings.Cut(v, "=")
+	if !ok || name == "" {
+		return fmt.Errorf("env: not NAME=VALUE: %q", v)
+	}
+	return c.change(func(s *spec) error {
+		s.env = append(slices.DeleteFunc(s.env, func(e string) bool { return strings.HasPrefix(e, name+"=") }), v)
+		return nil
+	})
+}
+
+// oneWord reads a line of a single word.
+func oneWord(file, line string) (string, error) {
+	words, err := ctl.Words(line)
+	if err == nil && len(words) != 1 {
+		err = fmt.Errorf("%s: not one word: %q", file, line)
+	}
+	if err != nil {
+		return "", err
+	}
+	return words[0], nil
+}
+
+func (c *Ctr) cwd(context.Context) (string, error) {
+	return c.get(func() string { return fs.Quote(c.spec.cwd) })
+}
+
+func (c *Ctr) setCwd(_ context.Context, line string) error {
+	dir, err := oneWord("cwd", line)
+	if err == nil && !strings.HasPrefix(dir, "/") {
+		err = fmt.Errorf("cwd: not an absolute path: %q", dir)
+	}
+	if err != nil {
+		return err
+	}
+	return c.change(func(s *spec) error { s.cwd = dir; return nil })
+}
+
+func (c *Ctr) user(context.Context) (string, error) {
+	return c.get(func() string {
+		if c.spec.user == "" {
+			return "0"
+		}
+		return fs.Quote(c.spec.user)
+	})
+}
+
+func (c *Ctr) setUser(_ context.Context, line string) error {
+	u, err := oneWord("user", line)
+	if err != nil {
+		return err
+	}
+	return c.change(func(s *spec) error { s.user = u; return nil })
+}
+
+func (c *Ctr) rootfs(context.Context) (string, error) {
+	return c.get(func() string { return fs.Words(c.spec.rootfs...) })
+}
+
+// setRootfs takes `host`, a directory, or `overlay` and directories, the uppermost first.
+func (c *Ctr) setRootfs(_ context.Context, line string) error {
+	words, err := ctl.Words(line)
+	if err != nil {
+		return err
+	}
+	dirs := words
+	switch {
+	case words[0] == "overlay" && len(words) > 1:
+		dirs = words[1:]
+	case len(words) > 1:
+		return fmt.Errorf("rootfs: not `host`, `DIR` or `overlay DIR...`: %q", line)
+	case words[0] == "host":
+		dirs = nil
+	}
+	for _, d := range dirs {
+		if !strings.HasPrefix(d, "/") {
+			return fmt.Errorf("rootfs: not an absolute path: %q", d)
+		}
+	}
+	return c.change(func(s *spec) error {
+		if c.state != isNew {
+			return fmt.Errorf("cannot change the root of a %s container", c.state)
+		}
+		s.rootfs = words
+		return nil
+	})
+}
+
+// current gives the run that goes on.
+func (c *Ctr) current() (*run, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.gone:
+		return nil, errNoCtr
+	case c.state == isCreated, c.state == isRunning:
+		return c.run, nil
+	}
+	return nil, errNotRunning
+}
+
+func (c *Ctr) cgroup(context.Context) (string, error) {
+	r, err := c.current()
+	if err != nil {
+		return "", err
+	}
+	groups, err := r.job.Process().Cgroups()
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for _, g := range groups {
+		b.WriteString(fs.Words(g.Hierarchy, g.Path) + "\n")
+	}
+	return b.String(), nil
+}
+
+// uts reads a name of the container's UTS name space now, or what it will be.
+func (c *Ctr) uts(read func(*ns.Process) (string, error), later func(*spec) string) (string, error) {
+	c.mu.Lock()
+	s, gone, run := c.state, c.gone, c.run
+	text := later(&c.spec)
+	c.mu.Unlock()
+	switch {
+	case gone:
+		return "", errNoCtr
+	case s == isStopped:
+		return "", errNotRunning
+	case s != isNew:
+		var err error
+		if text, err = read(run.job.Process()); err != nil {
+			return "", err
+		}
+	}
+	return fs.Quote(text) + "\n", nil
+}
+
+// setUTS sets a name of the container's UTS name space, or what it will be.
+func (c *Ctr) setUTS(file, line string, write func(*ns.Process, string) error, later func(*spec, string)) error {
+	name, err := oneWord(file, line)
+	if err == nil && len(name) > 64 {
+		err = fmt.Errorf("%s: longer than 64 bytes: %q", file, name)
+	}
+	if err != nil {
+		return err
+	}
+	r, err := c.current()
+	if err == nil {
+		if err := write(r.job.Process(), name); err != nil {
+			return err
+		}
+	} else if err != errNotRunning {
+		return err
+	}
+	return c.change(func(s *spec) error { later(s, name); return nil })
+}
+
+func (c *Ctr) hostname(context.Context) (string, error) {
+	return c.uts(ns.Hostname, func(s *spec) string { return s.hostname })
+}
+
+func (c *Ctr) setHostname(_ context.Context, line string) error {
+	return c.setUTS("hostname", line, ns.SetHostname, func(s *spec, name string) { s.hostname = name })
+}
+
+func (c *Ctr) domainname(context.Context) (string, error) {
+	return c.uts(ns.Domainname, func(s *spec) string { return s.domainname })
+}
+
+func (c *Ctr) setDomainname(_ context.Context, line string) error {
+	return c.setUTS("domainname", line, ns.SetDomainname, func(s *spec, name string) { s.domainname = name })
+}
+
+func (c *Ctr) pid(context.Context) (string, error) {
+	r, err := c.current()
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d\n", r.job.Process().Pid()), nil
+}
+
+// info is libvserver's vx_info.
+func (c *Ctr) info(context.Context) (string, error) {
+	pid := 0
+	if r, err := c.current(); err == nil {
+		pid = r.job.Process().Pid()
+	} else if err != errNotRunning {
+		return "", err
+	}
+	return fmt.Sprintf("xid %d\ninitpid %d\n", c.xid, pid), nil
+}
+
+func (c *Ctr) procs(_ context.Context, qid uint64) (fs.Dir, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return nil, errNoCtr
+	}
+	return c.space.Dir("proc", qid), nil
+}
+
+func (c *Ctr) status(context.Context) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return "", errNoCtr
+	}
+	var b strings.Builder
+	line := func(key, value string) { fmt.Fprintf(&b, "%s %s\n", key, value) }
+	b.WriteString(string(c.state) + "\n")
+	line("xid", fmt.Sprint(c.xid))
+	line("created", fs.Time(c.made))
+	if r := c.run; r != nil {
+		line("started", fs.Time(r.started))
+		if c.state == isStopped {
+			line("exit", r.code())
+			line("exitedat", fs.Time(r.ended))
+		} else {
+			line("pid", fmt.Sprint(r.job.Process().Pid()))
+		}
+	}
+	return b.String(), nil
+}
+
+// last gives the run that has ended.
+func (c *Ctr) last() (*run, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.gone:
+		return nil, errNoCtr
+	case c.state != isStopped:
+		return nil, fmt.Errorf("container has not ended: it is %s", c.state)
+	}
+	return c.run, nil
+}
+
+func (c *Ctr) exitstatus(context.Context) (string, error) {
+	r, err := c.last()
+	if err != nil {
+		return "", err
+	}
+	return r.code() + "\n", nil
+}
+
+func (c *Ctr) exitedat(context.Context) (string, error) {
+	r, err := c.last()
+	if err != nil {
+		return "", err
+	}
+	return fs.Time(r.ended) + "\n", nil
+}
+
+func (c *Ctr) events(ctx context.Context, _ fs.How) (fs.Handle, error) {
+	return c.set.Feed.Open(ctx,
+		func(e fs.Event) bool { return e.Of == c.qid },
+		func(context.Context) []fs.Event { return []fs.Event{c.present()} })
+}

@@ -1,0 +1,365 @@
+package ctr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ctrfs/fs"
+	"ctrfs/ns"
+	"ctrfs/proc"
+)
+
+// A run is one life of a container, from its creation to the end of its last process.
+type run struct {
+	job   *proc.Job     // its first process; nil if it could not be made
+	group *ns.Group     // nil where this program may not make one: then only the pid name space holds it together
+	spec  ns.Spec       // what it is made of
+	done  chan struct{} // closed when it is over and what follows is set
+
+	started time.Time // guarded by Ctr.mu; zero: its program was never started
+	ended   time.Time
+	exit    ns.Exit
+	failed  bool // its program could not be started
+}
+
+// failedCode is the status of a container whose program could not be started, as OCI runtimes have it.
+const failedCode = 128
+
+// park makes the container's name spaces, cgroup and root, and parks its first process. Who calls has the turn.
+func (c *Ctr) park(ctx context.Context) error {
+	c.mu.Lock()
+	s := c.spec
+	c.mu.Unlock()
+	group, err := c.set.Cgroups.MakeGroup(c.id)
+	if err != nil && (os.Geteuid() == 0 || !errors.Is(err, fs.ErrPerm)) {
+		return err
+	}
+	r := &run{group: group, done: make(chan struct{})}
+	if err := c.clone(ctx, r, s); err != nil {
+		if group != nil {
+			group.Kill() // it is empty, unless the failure came late
+			group.Remove(context.WithoutCancel(ctx))
+		}
+		return err
+	}
+	c.begin(r, isCreated)
+	go c.watch(r)
+	return nil
+}
+
+// begin makes r the container's run in place of the one before.
+func (c *Ctr) begin(r *run, s state) {
+	c.mu.Lock()
+	old := c.run
+	c.run, c.state = r, s
+	close(c.next)
+	c.next = make(chan struct{})
+	c.mu.Unlock()
+	if old != nil && old.job != nil {
+		old.job.Unpin()
+	}
+}
+
+// clone makes the first process in the run's group.
+func (c *Ctr) clone(ctx context.Context, r *run, s spec) error {
+	var dir *os.File
+	var err error
+	if r.group != nil {
+		if dir, err = r.group.Dir(); err != nil {
+			return err
+		}
+	}
+	root, err := c.root(s.rootfs)
+	if err != nil {
+		return err
+	}
+	defer closeRoot(root)
+	stdio, err := proc.NewStdio()
+	if err != nil {
+		return err
+	}
+	r.spec = ns.Spec{
+		Opt:        ns.Opt{Stdio: stdio.Child(), Flags: ns.CtrFlags, Cgroup: dir},
+		Hostname:   s.hostname,
+		Domainname: s.domainname,
+		Root:       root,
+		Caps:       ns.DefaultCaps,
+		Filter:     ns.DefaultFilter(ns.DefaultCaps),
+	}
+	if c.owner.Uid != 0 {
+		r.spec.Flags |= unix.CLONE_NEWUSER
+		if r.spec.UidMap, r.spec.GidMap, err = idMaps(c.owner); err != nil {
+			stdio.Close()
+			return err
+		}
+	}
+	parked, err := ns.Create(ctx, r.spec)
+	r.spec.Stdio, r.spec.Root = [3]*os.File{}, ns.Root{}
+	if err != nil {
+		stdio.Close()
+		return err
+	}
+	if r.job, err = c.space.Start(parked, stdio, c.owner, func() { c.began(r) }); err != nil {
+		return err
+	}
+	if r.group != nil {
+		if err = r.group.Enter(r.job.Process()); err != nil {
+			r.job.Process().Signal(unix.SIGKILL)
+			r.job.Unpin()
+		}
+	}
+	return err
+}
+
+// root opens the directories that the container's root is made of, as its owner.
+func (c *Ctr) root(words []string) (root ns.Root, err error) {
+	open := func(dir string) *os.File {
+		var fd int
+		if err == nil {
+			if fd, err = ns.OpenAs(c.owner, dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC); err == nil {
+				return os.NewFile(uintptr(fd), dir)
+			}
+			err = fmt.Errorf("rootfs %q: %w", dir, err)
+		}
+		return nil
+	}
+	switch words[0] {
+	case "host":
+	case "overlay":
+		for _, dir := range words[1:] {
+			if f := open(dir); f != nil {
+				root.Lower = append(root.Lower, f)
+			}
+		}
+	default:
+		root.Dir = open(words[0])
+	}
+	if err != nil {
+		closeRoot(root)
+	}
+	return root, err
+}
+
+func closeRoot(root ns.Root) {
+	for _, f := range append(root.Lower, root.Dir) {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// launch starts the program, making the container first if need be. A failure leaves the container stopped.
+func (c *Ctr) launch(ctx context.Context) error {
+	if c.now() != isCreated {
+		if err := c.park(ctx); err != nil {
+			r := &run{done: make(chan struct{}), failed: true, ended: time.Now()}
+			close(r.done)
+			c.begin(r, isStopped)
+			return err
+		}
+	}
+	c.mu.Lock()
+	r, s := c.run, c.spec
+	c.mu.Unlock()
+	err := r.exec(ctx, s)
+	if err == nil {
+		return nil
+	}
+	c.mu.Lock()
+	r.failed = true
+	c.mu.Unlock()
+	r.kill()
+	<-r.done
+	return err
+}
+
+// began notes that the program runs, whoever started it: start, or exec in proc/1/ctl.
+func (c *Ctr) began(r *run) {
+	c.mu.Lock()
+	r.started = time.Now()
+	if c.state == isCreated { // it may have ended already
+		c.state = isRunning
+	}
+	c.mu.Unlock()
+	c.tell("start", "pid="+strconv.Itoa(r.job.Process().Pid()))
+}
+
+// exec makes the parked first process the program.
+func (r *run) exec(ctx context.Context, s spec) error {
+	return r.job.Exec(ctx, s.args, s.env, func(parked *ns.Parked) error {
+		user := ns.Cred{}
+		if s.user != "" {
+			root, err := os.Open(fmt.Sprintf("/proc/%d/root", parked.Pid)) // it cannot end: we have it
+			if err != nil {
+				return err
+			}
+			defer root.Close()
+			if user, err = proc.FindUser(root, s.user); err != nil {
+				return err
+			}
+		}
+		final := r.spec
+		final.User, final.Cwd = user, s.cwd
+		parked.Finish(final)
+		return nil
+	})
+}
+
+// watch waits for the end of the container: of its first process, and so of all in its pid name space.
+func (c *Ctr) watch(r *run) {
+	p := r.job.Process()
+	exit, err := ns.Wait(context.Background(), p)
+	if err != nil {
+		exit = ns.Exit{User: -1, Sys: -1, Real: -1}
+	}
+	if r.group != nil {
+		r.group.Kill() // fails only where there is nobody left
+		if err := r.group.Remove(context.Background()); err != nil {
+			c.set.Log.Error("remove cgroup", "ctr", c.Name(), "error", err)
+		}
+	}
+	c.space.Told()
+	c.mu.Lock()
+	r.exit, r.ended = exit, time.Now()
+	c.state = isStopped
+	c.mu.Unlock()
+	c.tell("exit", "pid="+strconv.Itoa(p.Pid()), "status="+r.code())
+	close(r.done)
+}
+
+// code is the exit status as a number, `-` where nobody knows it.
+func (r *run) code() string {
+	if r.failed {
+		return strconv.Itoa(failedCode)
+	}
+	if n, ok := r.exit.Code(); ok {
+		return strconv.Itoa(n)
+	}
+	return "-"
+}
+
+// record is the end of the run: await(2)'s fields of the first process, then the raw status of the last, and what
+// reboot(2) asked for. A call of that inside a pid name space ends its first process by HUP for restart and by INT for
+// halt and power off, which nobody else can do to it.
+func (r *run) record() string {
+	if r.failed && r.job == nil {
+		return fmt.Sprintf("- - - - 'exit: %d' exit_code=%d reboot=none\n", failedCode, failedCode<<8)
+	}
+	words := r.exit.Record(r.job.Process().Pid())
+	raw, reboot := "-", "none"
+	switch {
+	case r.failed:
+		words[4], raw = "exit: "+strconv.Itoa(failedCode), strconv.Itoa(failedCode<<8)
+	case r.exit.Known:
+		raw = strconv.Itoa(int(r.exit.Status))
+		if r.exit.Status.Signaled() {
+			switch r.exit.Status.Signal() {
+			case unix.SIGHUP:
+				reboot = "restart"
+			case unix.SIGINT:
+				reboot = "halt"
+			}
+		}
+	}
+	return fs.Words(words...) + " exit_code=" + raw + " reboot=" + reboot + "\n"
+}
+
+// wait blocks until there is no process left and gives the record of the last run.
+func (c *Ctr) wait(ctx context.Context) (string, error) {
+	for {
+		c.mu.Lock()
+		r, next, gone := c.run, c.next, c.gone
+		c.mu.Unlock()
+		switch {
+		case r != nil:
+			select {
+			case <-r.done:
+			case <-ctx.Done():
+				return "", ctx.Err()
+			}
+			c.mu.Lock()
+			never := c.gone && r.started.IsZero() && !r.failed
+			c.mu.Unlock()
+			if never {
+				return "", errNoCtr
+			}
+			return r.record(), nil
+		case gone:
+			return "", errNoCtr
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+}
+
+// kill ends all processes of the run.
+func (r *run) kill() error {
+	select {
+	case <-r.done:
+		return nil
+	default:
+	}
+	if r.group == nil {
+		return r.job.Process().Signal(unix.SIGKILL) // the end of a pid name space
+	}
+	return r.group.Kill()
+}
+
+// signal sends a signal to all processes of the run (pid 0), all but the first (-1), or to the one that has pid on the
+// host. All are frozen meanwhile, so that none forks away from it, where that can be done.
+func (r *run) signal(ctx context.Context, sig unix.Signal, pid int) error {
+	if pid <= 0 && r.group != nil {
+		if err := r.group.Freeze(ctx); err != nil {
+			return err
+		}
+		defer r.group.Thaw(context.WithoutCancel(ctx))
+	}
+	pids, err := r.pids()
+	if err != nil {
+		return err
+	}
+	first := r.job.Process().Pid()
+	found := false
+	for _, n := range pids {
+		if pid > 0 && n != pid || pid == -1 && n == first {
+			continue
+		}
+		p, err := ns.Open(n)
+		if err != nil {
+			continue // ended meanwhile
+		}
+		if r.has(p) && p.Signal(sig) == nil {
+			found = true
+		}
+		p.Close()
+	}
+	if !found {
+		return fs.Err(unix.ESRCH, "process not found")
+	}
+	return nil
+}
+
+// Close ends all containers and waits until nothing is left of them: without this program nobody would know of them.
+func (cs *Containers) Close() {
+	cs.mu.Lock()
+	all := make([]*Ctr, 0, len(cs.names))
+	for _, c := range cs.names {
+		all = append(all, c)
+	}
+	cs.mu.Unlock()
+	for _, c := range all {
+		c.turn <- struct{}{} // no verb from now on
+		if r, err := c.current(); err == nil && r.kill() == nil {
+			<-r.done
+		}
+	}
+}

@@ -1,0 +1,218 @@
+package ctr
+
+import (
+	"context"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"ctrfs/fs"
+	"ctrfs/ns"
+	"ctrfs/proc"
+)
+
+// members is the processes of the container, numbered as it numbers them.
+func (c *Ctr) members() *proc.Space {
+	uid, gid := c.Owner()
+	return &proc.Space{
+		Processes: c.set.Processes,
+		Name:      c.Name,
+		Pids:      c.pids,
+		Park:      c.enter,
+		Inside:    c.inside,
+		Outside:   c.outside,
+		Of:        c.qid,
+		Uid:       uid,
+		Gid:       gid,
+		Clone:     0660,
+	}
+}
+
+// pids are the processes as the host counts.
+func (c *Ctr) pids(context.Context) ([]int, error) {
+	r, err := c.current()
+	if err == errNotRunning {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.pids()
+}
+
+// pids are the processes of the run: of its group, or of its pid name space.
+func (r *run) pids() (list []int, err error) {
+	if r.group != nil {
+		return r.group.Procs()
+	}
+	space, err := r.job.Process().Namespace("pid")
+	if err != nil {
+		return nil, err
+	}
+	all, err := ns.Pids(ns.Cred{Uid: uint32(os.Geteuid())})
+	if err != nil {
+		return nil, err
+	}
+	for _, pid := range all {
+		p, err := ns.Open(pid)
+		if err != nil {
+			continue // ended meanwhile
+		}
+		if n, err := p.Namespace("pid"); err == nil && n == space {
+			list = append(list, pid)
+		}
+		p.Close()
+	}
+	return list, nil
+}
+
+// enter parks a process that has what the first one has.
+func (c *Ctr) enter(ctx context.Context, o ns.Opt) (*ns.Parked, error) {
+	r, err := c.current()
+	if err != nil {
+		return nil, err
+	}
+	first := r.job.Process()
+	pidfd, err := first.Dup()
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(pidfd)
+	s := r.spec
+	s.Stdio = o.Stdio
+	s.User = ns.Cred{}
+	if s.Flags&unix.CLONE_NEWUSER == 0 { // in one its owner is root
+		s.User = *o.Cred
+	}
+	return ns.Enter(ctx, pidfd, s)
+}
+
+// inside is the number that the container gives to a process that is in it.
+func (c *Ctr) inside(p *ns.Process) int {
+	st, err := p.Status()
+	if err != nil || len(st.NSPid) < 2 {
+		return 0
+	}
+	return st.NSPid[1] // the container's name space lies right below the server's
+}
+
+// outside finds the process that the container gives a number.
+func (c *Ctr) outside(ctx context.Context, n int) int {
+	r, err := c.current()
+	if err != nil {
+		return 0
+	}
+	if n == 1 {
+		return r.job.Process().Pid()
+	}
+	pids, err := r.pids()
+	if err != nil {
+		return 0
+	}
+	for _, pid := range pids {
+		p, err := ns.Open(pid)
+		if err != nil {
+			continue // ended meanwhile
+		}
+		in := c.inside(p)
+		p.Close()
+		if in == n {
+			return pid
+		}
+	}
+	return 0
+}
+
+// output opens an output of the last run.
+func (c *Ctr) output(which func(*proc.Stdio) *fs.Log) (fs.Handle, error) {
+	stdio, err := c.stdio()
+	if err != nil {
+		return nil, err
+	}
+	return which(stdio).Open(false), nil
+}
+
+func (c *Ctr) stdio() (*proc.Stdio, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.gone:
+		return nil, errNoCtr
+	case c.run == nil || c.run.job == nil:
+		return nil, errNotRunning
+	}
+	return c.run.job.Stdio(), nil
+}
+
+func (c *Ctr) openStdout(context.Context, fs.How) (fs.Handle, error) {
+	return c.output(func(s *proc.Stdio) *fs.Log { return s.Out })
+}
+
+func (c *Ctr) openStderr(context.Context, fs.How) (fs.Handle, error) {
+	return c.output(func(s *proc.Stdio) *fs.Log { return s.Err })
+}
+
+func (c *Ctr) openStdin(context.Context, fs.How) (fs.Handle, error) {
+	stdio, err := c.stdio()
+	if err != nil {
+		return nil, err
+	}
+	return stdio.In.Open()
+}
+
+// Present tells of the containers that are there.
+func (cs *Containers) Present() (list []fs.Event) {
+	cs.mu.Lock()
+	all := make([]*Ctr, 0, len(cs.names))
+	for _, c := range cs.names {
+		all = append(all, c)
+	}
+	cs.mu.Unlock()
+	for _, c := range all {
+		list = append(list, c.present())
+	}
+	return list
+}
+
+func (c *Ctr) present() fs.Event {
+	return c.event("present", "state="+string(c.now()))
+}
+
+// Of says in which container a process runs: in the one whose id is in the path of its cgroup.
+func (cs *Containers) Of(p *ns.Process) (name string, xid uint32) {
+	groups, err := p.Cgroups()
+	if err != nil {
+		return "", 0
+	}
+	for _, g := range groups {
+		for part := range strings.SplitSeq(g.Path, "/") {
+			cs.mu.Lock()
+			c := cs.ids[part]
+			cs.mu.Unlock()
+			if c != nil {
+				return c.Name(), c.xid
+			}
+		}
+	}
+	return "", 0
+}
+
+// has says whether the process is in the run's group, or pid name space.
+func (r *run) has(p *ns.Process) bool {
+	if r.group == nil {
+		a, err := p.Namespace("pid")
+		b, e := r.job.Process().Namespace("pid")
+		return err == nil && e == nil && a == b
+	}
+	groups, err := p.Cgroups()
+	if err != nil {
+		return false
+	}
+	for _, g := range groups {
+		if rest, ok := strings.CutPrefix(g.Path, r.group.Path()); ok && (rest == "" || rest[0] == '/') {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,206 @@
+package ctr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ctrfs/ctl"
+	"ctrfs/fs"
+	"ctrfs/ns"
+)
+
+// The messages of ctl.
+var verbs = ctl.Table[*Ctr]{
+	ctl.Verb("create", (*Ctr).create),
+	ctl.Verb("start", (*Ctr).start),
+	ctl.Verb("exec CMD [ARG...]", (*Ctr).exec),
+	ctl.Verb("stop [SECONDS]", (*Ctr).stop),
+	ctl.Verb("kill [SIG [PID]]", (*Ctr).kill),
+	ctl.Verb("killall", (*Ctr).killall),
+	ctl.Verb("delete", (*Ctr).delete),
+	ctl.Verb("rename NEW", func(c *Ctr, _ context.Context, args []string) error { return c.rename(args[0]) }),
+	ctl.Verb("closeio", (*Ctr).closeio),
+}
+
+// take gets the turn to change the container's state, if that is one of those in which the verb may.
+func (c *Ctr) take(ctx context.Context, verb string, in ...state) (release func(), err error) {
+	select {
+	case c.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	release = func() { <-c.turn }
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		release()
+		return nil, errNoCtr
+	}
+	for _, s := range in {
+		if c.state == s {
+			return release, nil
+		}
+	}
+	release()
+	return nil, fmt.Errorf("cannot %s a %s container", verb, c.state)
+}
+
+func (c *Ctr) create(ctx context.Context, _ []string) error {
+	release, err := c.take(ctx, "create", isNew, isStopped)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return c.park(ctx)
+}
+
+func (c *Ctr) start(ctx context.Context, _ []string) error {
+	release, err := c.take(ctx, "start", isNew, isCreated, isStopped)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return c.launch(ctx)
+}
+
+// exec sets args and starts.
+func (c *Ctr) exec(ctx context.Context, args []string) error {
+	release, err := c.take(ctx, "start", isNew, isCreated, isStopped)
+	if err != nil {
+		if c.now() == isRunning {
+			return errors.New("container is running: use proc/clone")
+		}
+		return err
+	}
+	defer release()
+	c.change(func(s *spec) error { s.args = args; return nil })
+	return c.launch(ctx)
+}
+
+// stopTime is how long a container may take to end when it was asked to.
+const stopTime = 10 * time.Second
+
+// stop asks the first process to end, and kills all after a time. It answers when it has asked.
+func (c *Ctr) stop(ctx context.Context, args []string) error {
+	wait := stopTime
+	if len(args) > 0 {
+		n, err := strconv.ParseUint(args[0], 10, 31)
+		if err != nil {
+			return fmt.Errorf("stop: not a number of seconds: %q", args[0])
+		}
+		wait = time.Duration(n) * time.Second
+	}
+	release, err := c.take(ctx, "stop", isCreated, isRunning, isStopped)
+	if err != nil {
+		return err
+	}
+	defer release()
+	r, err := c.current()
+	if err != nil {
+		return nil // it has stopped
+	}
+	p := r.job.Process()
+	st, err := p.Status()
+	term := uint64(1) << (unix.SIGTERM - 1)
+	if err != nil || c.now() == isCreated || wait == 0 || (st.SigCgt|st.SigBlk)&term == 0 {
+		// The first process of a pid name space gets no signal that it has not asked for, but KILL.
+		return r.kill()
+	}
+	if err := p.Signal(unix.SIGTERM); err != nil && !errors.Is(err, ns.ErrExited) {
+		return err
+	}
+	timer := time.AfterFunc(wait, func() { r.kill() }) // fails only where all has ended
+	go func() {
+		<-r.done
+		timer.Stop()
+	}()
+	return nil
+}
+
+// kill sends a signal: to the first process, to all (PID 0), to all but the first (-1), or to one by its number on the host.
+func (c *Ctr) kill(ctx context.Context, args []string) error {
+	sig, pid := unix.SIGKILL, 1
+	var err error
+	if len(args) > 0 {
+		if sig, err = ns.ParseSignal(args[0]); err != nil {
+			return fmt.Errorf("kill: %w", err)
+		}
+	}
+	if len(args) > 1 {
+		if pid, err = strconv.Atoi(args[1]); err != nil || pid < -1 {
+			return fmt.Errorf("kill: not a process: %q", args[1])
+		}
+	}
+	release, err := c.take(ctx, "kill", isCreated, isRunning, isStopped)
+	if err != nil {
+		return err
+	}
+	defer release()
+	r, err := c.current()
+	switch {
+	case err != nil && (sig == unix.SIGTERM || sig == unix.SIGKILL):
+		return nil // it has stopped
+	case err != nil:
+		return fs.Err(unix.ESRCH, "process not found")
+	case sig == unix.SIGKILL && pid == 0, c.now() == isCreated:
+		return r.kill()
+	case pid == 1:
+		return r.job.Process().Signal(sig)
+	}
+	return r.signal(ctx, sig, pid)
+}
+
+func (c *Ctr) killall(ctx context.Context, _ []string) error {
+	release, err := c.take(ctx, "kill", isNew, isCreated, isRunning, isStopped)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if r, err := c.current(); err == nil {
+		return r.kill()
+	}
+	return nil
+}
+
+// delete takes away a container that does not run.
+func (c *Ctr) delete(ctx context.Context, _ []string) error {
+	release, err := c.take(ctx, "delete", isNew, isCreated, isStopped)
+	if err != nil {
+		return err
+	}
+	defer release()
+	c.mu.Lock()
+	r := c.run
+	c.mu.Unlock()
+	if r != nil {
+		if c.now() == isCreated {
+			if err := r.kill(); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if r.job != nil {
+			r.job.Unpin()
+		}
+	}
+	c.forget()
+	return nil
+}
+
+func (c *Ctr) closeio(context.Context, []string) error {
+	r, err := c.current()
+	if err != nil {
+		return err
+	}
+	r.job.Stdio().In.End()
+	return nil
+}
