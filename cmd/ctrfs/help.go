@@ -50,7 +50,7 @@ func (p *page) line(line string) {
 		p.flush()
 		p.WriteString("\n")
 		p.indent = 4
-	case "TP":
+	case "TP", "TQ":
 		p.flush()
 		p.tag, p.indent = true, p.indent&^7|4
 	case "RS":

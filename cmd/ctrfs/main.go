@@ -65,7 +65,10 @@ func run(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	signal.Ignore(syscall.SIGHUP) // of the terminal that it was started from
-	s := newServer(stop)
+	s, err := newServer(stop)
+	if err != nil {
+		return err
+	}
 	slog.SetDefault(s.srv.Log)
 	if *trace {
 		s.srv.Trace = os.Stderr

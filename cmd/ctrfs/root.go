@@ -18,8 +18,11 @@ var rootFiles = fs.Table[*server]{
 	fs.Text("version", 0444, (*server).version),
 	fs.Text("error", 0444, (*server).errors),
 	fs.Special("events", 0444, (*server).events),
+	fs.Text("ps", 0444, (*server).ps),
 	fs.Text("stats", 0440, (*server).stats),
 	fs.Special("ctl", 0600, (*server).control).Or(0660, (*server).hasAdmin),
+	fs.Sub("proc", (*server).procs),
+	fs.Sub("ctr", (*server).containers),
 }
 
 var rootVerbs = ctl.Table[*control]{
@@ -55,7 +58,17 @@ func (s *server) errors(ctx context.Context) (string, error) {
 }
 
 func (s *server) events(ctx context.Context, _ fs.How) (fs.Handle, error) {
-	return s.feed.Open(ctx, nil, func(context.Context) []fs.Event { return nil })
+	return s.feed.Open(ctx, nil, func(context.Context) []fs.Event { return append(s.ctrs.Present(), s.processes.Present()...) })
+}
+
+func (s *server) ps(ctx context.Context) (string, error) { return s.machine.PS(ctx) }
+
+func (s *server) procs(_ context.Context, qid uint64) (fs.Dir, error) {
+	return s.machine.Dir("proc", qid), nil
+}
+
+func (s *server) containers(_ context.Context, qid uint64) (fs.Dir, error) {
+	return s.ctrs.Dir("ctr", qid), nil
 }
 
 func (s *server) stats(context.Context) (string, error) { return s.srv.Stats(), nil }

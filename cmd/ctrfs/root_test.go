@@ -3,31 +3,47 @@ package main
 import (
 	"context"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"ctrfs/fs"
+	"ctrfs/proc"
+	"ctrfs/proc/ctr"
 )
 
-// Each file of the root and each verb of its ctl has a line in the manual, and each line a file or a verb.
+// Each file and each verb has a line in the manual, and each line a file or a verb; the synopsis names every file.
 func TestManual(t *testing.T) {
-	_, root, _ := strings.Cut(manual, "\n.SS The root\n")
-	root, _, _ = strings.Cut(root, "\n.SH")
-	var told []string
-	for _, m := range regexp.MustCompile(`(?m)^\.TP\n\.B (.*)$`).FindAllStringSubmatch(root, -1) {
-		told = append(told, m[1])
-	}
-	var there []string
+	root := rootVerbs.Usages()
 	for _, f := range rootFiles {
-		there = append(there, f.Name)
-	}
-	there = append(there, rootVerbs.Usages()...)
-	if got, want := strings.Join(told, "\n"), strings.Join(there, "\n"); got != want {
-		t.Errorf("the manual has\n%s\nthe tables have\n%s", got, want)
-	}
-	for _, f := range rootFiles {
-		if !strings.Contains(manual, "\n.I dir\\fB/"+f.Name+"\\fP\n") {
+		root = append(root, f.Name)
+		if !strings.Contains(manual, "\n.I dir\\fB/"+f.Name+"\\fP\n") && f.Name != "proc" && f.Name != "ctr" {
 			t.Errorf("not in the synopsis: %s", f.Name)
+		}
+	}
+	for section, there := range map[string][]string{
+		"The root":               root,
+		"/proc":                  append(proc.Files(), "clone"),
+		"Verbs of /proc/N/ctl":   proc.Verbs(),
+		"/ctr":                   ctr.Files(),
+		"Verbs of /ctr/NAME/ctl": ctr.Verbs(),
+	} {
+		_, text, _ := strings.Cut(manual, "\n.SS "+section+"\n")
+		text, _, _ = strings.Cut(text, "\n.S")
+		var told []string
+		for _, m := range regexp.MustCompile(`(?m)^\.T[PQ]\n\.B (.*)$`).FindAllStringSubmatch(text, -1) {
+			told = append(told, m[1])
+		}
+		slices.Sort(told)
+		slices.Sort(there)
+		if got, want := strings.Join(told, "\n"), strings.Join(there, "\n"); got != want {
+			t.Errorf("%s: the manual has\n%s\nthe tables have\n%s", section, got, want)
+		}
+	}
+	for dir, files := range map[string][]string{"proc/\\fIN": proc.Files(), "ctr/\\fINAME": ctr.Files()} {
+		slices.Sort(files)
+		if line := ".I dir\\fB/" + dir + "\\fB/\\fR{\\fB" + strings.Join(files, " ") + "\\fR}\n"; !strings.Contains(manual, line) {
+			t.Errorf("not in the synopsis: %s", line)
 		}
 	}
 }
@@ -98,7 +114,10 @@ END
 
 // What is root's is also the group ctrfs-admin's, where there is one.
 func TestAdmin(t *testing.T) {
-	s := newServer(nil)
+	s, err := newServer(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.uid, s.gid = 0, 0
 	admin := &fs.Client{Uid: 7, Gid: 7, Groups: []uint32{70, 77}}
 	enter := func(name string, how fs.How) error {

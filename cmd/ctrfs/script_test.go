@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -88,7 +89,10 @@ type session struct {
 func newSession(d styx.Dialect) *session {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &session{dialect: d, ctx: ctx, cancel: cancel, taps: map[*tap]struct{}{}}
-	s.server = newServer(cancel)
+	var err error
+	if s.server, err = newServer(cancel); err != nil {
+		panic(err)
+	}
 	s.uid, s.gid = 0, 0
 	s.admin = func() (uint32, bool) { return 0, false }
 	s.srv.Users = people{}
@@ -117,6 +121,7 @@ func (p people) Group(gid uint32) (name string, ok bool) {
 func (s *session) end() {
 	s.cancel()
 	s.serving.Wait()
+	s.ctrs.Close()
 }
 
 // A shell is one of the script's commands at the server.
@@ -217,6 +222,10 @@ func (s *session) commands() map[string]rsc.Cmd {
 	cmds["cat"] = s.reading("file", 0)
 	cmds["head"] = s.reading("file", 1)
 	cmds["echo"] = s.command("[-n] word... [>|>> file]", 0, 1000, (*shell).echo)
+	cmds["printf"] = s.command("text [>|>> file]", 1, 3, func(c *shell, args []string) error {
+		return c.echo(append([]string{"-n", strings.ReplaceAll(args[0], `\n`, "\n")}, args[1:]...))
+	})
+	cmds["start"] = rsc.Command(rsc.CmdUsage{Args: "variable program [arg...]", Summary: "start a process that is not the server's"}, s.start)
 	cmds["ls"] = s.command("[-l] file", 1, 2, (*shell).ls)
 	cmds["stat"] = s.command("file", 1, 1, func(c *shell, args []string) error { return c.show(args[0]) })
 	cmds["mkdir"] = s.command("dir", 1, 1, func(c *shell, args []string) error { return c.mkdir(args[0]) })
@@ -225,6 +234,20 @@ func (s *session) commands() map[string]rsc.Cmd {
 	cmds["flush"] = rsc.Command(rsc.CmdUsage{Summary: "interrupt what is in the background"},
 		func(*rsc.State, ...string) (rsc.WaitFunc, error) { s.interrupt(); return nil, nil })
 	return cmds
+}
+
+// start runs a program until the script ends, and puts its number into a variable.
+func (s *session) start(state *rsc.State, args ...string) (rsc.WaitFunc, error) {
+	if len(args) < 2 {
+		return nil, rsc.ErrUsage
+	}
+	cmd := exec.Command(args[1], args[2:]...)
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	s.serving.Go(func() { cmd.Wait() })
+	context.AfterFunc(s.ctx, func() { cmd.Process.Kill() })
+	return nil, state.Setenv(args[0], fmt.Sprint(cmd.Process.Pid))
 }
 
 // reading is a command that reads a file to its end, or so many lines: `cat FILE`, `head [-n N] FILE`.

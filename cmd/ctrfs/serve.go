@@ -12,6 +12,8 @@ import (
 	"ctrfs/fs"
 	"ctrfs/fs/srv"
 	"ctrfs/ns"
+	"ctrfs/proc"
+	"ctrfs/proc/ctr"
 )
 
 // A server is the tree and those who talk to it.
@@ -20,26 +22,36 @@ type server struct {
 	admin    func() (gid uint32, ok bool) // the group that is root's equal here, where there is one
 	uid, gid uint32
 	feed     fs.Feed
-	level    slog.LevelVar
-	stop     context.CancelFunc // begins the end
+
+	processes proc.Processes
+	machine   *proc.Space
+	ctrs      *ctr.Containers
+
+	level slog.LevelVar
+	stop  context.CancelFunc // begins the end
 
 	mu    sync.Mutex // guards conns
 	conns map[net.Conn]struct{}
 }
 
-func newServer(stop context.CancelFunc) *server {
+func newServer(stop context.CancelFunc) (*server, error) {
 	s := &server{
 		admin: func() (uint32, bool) { return ns.GroupID("ctrfs-admin") },
 		uid:   uint32(os.Geteuid()), gid: uint32(os.Getegid()),
 		stop:  stop,
 		conns: map[net.Conn]struct{}{},
 	}
-	s.srv = &srv.Server{
-		Root:  s.root(),
-		Users: users{},
-		Log:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: &s.level})),
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: &s.level}))
+	groups, err := ns.FindCgroups("ctrfs")
+	if err != nil {
+		return nil, err
 	}
-	return s
+	uid, gid := s.Owner()
+	s.ctrs = &ctr.Containers{Processes: &s.processes, Cgroups: groups, Feed: &s.feed, Log: log, Uid: uid, Gid: gid}
+	s.processes.Feed, s.processes.Ctr = &s.feed, s.ctrs.Of
+	s.machine = s.processes.Machine()
+	s.srv = &srv.Server{Root: s.root(), Users: users{}, Log: log}
+	return s, nil
 }
 
 // What the end of the server leaves to those who talk to it: first it hears no more of them but finishes what they asked
