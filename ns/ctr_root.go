@@ -40,8 +40,8 @@ func cloneMount(f *os.File, flags uint) (int, error) {
 	return fd, nil
 }
 
-func (r *Root) open(ctx context.Context, s *Spec) (o *openRoot, err error) {
-	o = &openRoot{spec: s, keep: -1, fresh: true}
+func (r *Root) open(ctx context.Context, s *Spec) (_ *openRoot, err error) {
+	o := &openRoot{spec: s, keep: -1, fresh: true}
 	defer func() {
 		if err != nil {
 			o.close()

@@ -327,6 +327,32 @@ func TestRootOverlay(t *testing.T) {
 	}
 }
 
+// A root that cannot be had is an error, and nothing stays open.
+func TestRootErrors(t *testing.T) {
+	needsRoot(t)
+	gone, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Close()
+	dir := openDir(t, t.TempDir())
+	before := countFDs(t)
+	for _, x := range []Spec{
+		{Root: Root{Dir: gone}},
+		{Root: Root{Lower: []*os.File{dir, gone}}},
+		{Root: Root{Scratch: gone}},
+		{Root: Root{Dir: dir}, Mounts: []Mount{{Target: "/x", From: dir}, {Target: "/y", From: gone}}},
+	} {
+		if p, err := Create(withTimeout(t), x); err == nil {
+			p.End()
+			t.Errorf("%+v: no error", x)
+		}
+	}
+	if after := countFDs(t); after != before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
 // A root that wants its proc, sys or dev to be elsewhere is refused, and nothing there is touched.
 func TestRootWithLinks(t *testing.T) {
 	needsRoot(t)
