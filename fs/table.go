@@ -66,6 +66,17 @@ func Answer[T Subject](name string, mode FileMode, wait func(T, context.Context)
 	return Text(name, mode, wait)
 }
 
+// Watched is an Answer that begins to look when it is opened, with begin, and ends with what that gives.
+func Watched[T Subject](name string, mode FileMode, begin func(T) (end func(), err error), wait func(T, context.Context) (string, error)) Row[T] {
+	return Special(name, mode, func(t T, ctx context.Context, _ How) (Handle, error) {
+		end, err := begin(t)
+		if err != nil {
+			return nil, err
+		}
+		return &watched{text{get: func(ctx context.Context) (string, error) { return wait(t, ctx) }}, end}, nil
+	})
+}
+
 // Value is a Text of which each line that is written sets what it names. Truncation changes nothing.
 func Value[T Subject](name string, mode FileMode, get func(T, context.Context) (string, error), set func(T, context.Context, string) error) Row[T] {
 	return Lines(name, mode, get, nil, set)

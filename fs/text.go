@@ -50,6 +50,17 @@ func cut(s string, off int64, n int) []byte {
 func (h *text) Write(context.Context, int64, []byte) (int, error) { return 0, ErrPerm }
 func (h *text) Close(context.Context) error                       { return nil }
 
+// watched is a text for which something goes on while it is open.
+type watched struct {
+	text
+	end func()
+}
+
+func (h *watched) Close(context.Context) error {
+	h.end()
+	return nil
+}
+
 // wrote makes the next read at the offset that the client now stands at begin a new text.
 func (h *text) wrote(end int64) {
 	h.mu.Lock()

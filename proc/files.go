@@ -38,7 +38,7 @@ var files = fs.Table[*Proc]{
 	fs.Special("stdin", 0200, (*Proc).openStdin).If((*Proc).isOurs),
 	fs.Special("stdout", 0400, (*Proc).openStdout).If((*Proc).isOurs),
 	fs.Answer("stopped", 0400, (*Proc).stopped),
-	fs.Answer("wait", 0444, (*Proc).wait),
+	fs.Watched("wait", 0444, (*Proc).watch, (*Proc).wait),
 }
 
 // Files are the names of the files of a process, Verbs the usage of each message of its ctl: the manual is held to them.
@@ -272,6 +272,9 @@ func (p *Proc) noteid(context.Context) (string, error) {
 	}
 	return strconv.Itoa(st.Pgrp) + "\n", nil
 }
+
+// watch notes the end of the process while wait is open.
+func (p *Proc) watch() (func(), error) { return ns.Watch(p.Process) }
 
 // wait blocks until the process has ended and gives its record; see await(2).
 func (p *Proc) wait(ctx context.Context) (string, error) {

@@ -286,6 +286,26 @@ func TestForeign(t *testing.T) {
 	}
 }
 
+// What was opened before the end and is read after it knows when that was, though the parent has long reaped.
+func TestWaitOpened(t *testing.T) {
+	s := newSession(t, 0)
+	cmd := exec.Command("/bin/sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	h, err := s.open(fmt.Sprint(cmd.Process.Pid, "/wait"), fs.Read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close(s.ctx)
+	cmd.Process.Kill()
+	cmd.Wait()
+	b, err := h.Read(s.ctx, 0, 1000)
+	if f := strings.Fields(string(b)); err != nil || len(f) != 6 || f[3] == "-" || f[5] != "KILL'" {
+		t.Errorf("wait: %q, %v", b, err)
+	}
+}
+
 // At most 64 parked processes of a user, and nothing of them is left.
 func TestCloneLimits(t *testing.T) {
 	s := newSession(t, 1234)

@@ -269,7 +269,7 @@ func TestManyConnections(t *testing.T) { // R13
 			t.Error("one connection too many")
 		}
 	}
-	if got := s.Stats(); !strings.Contains(got, "connections 17\n") {
+	if got := s.Stats(); !strings.Contains(got, "ctrfs_connections 17\n") {
 		t.Errorf("%s", got)
 	}
 }
@@ -419,7 +419,9 @@ func TestPipe(t *testing.T) {
 // TestTrace: what -D shows can be held again as a dialogue.
 func TestTrace(t *testing.T) {
 	var b bytes.Buffer
-	c := dial(t, &Server{Root: newWorld(), Trace: &b}, asRoot).start("9P2000.L")
+	s := &Server{Root: newWorld()}
+	s.Trace(&b)
+	c := dial(t, s, asRoot).start("9P2000.L")
 	c.cat("hello")
 	c.hangUp()
 	var lines []string

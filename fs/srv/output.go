@@ -217,7 +217,7 @@ func (c *conn) write(b []byte) error {
 
 // trace shows a message. c.mu is held, so that the lines are in the order of the wire.
 func (c *conn) trace(m *styx.Msg) {
-	if c.s.Trace != nil {
-		fmt.Fprintln(c.s.Trace, m)
+	if w := c.s.trace.Load(); w != nil {
+		fmt.Fprintln(*w, m)
 	}
 }

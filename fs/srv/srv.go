@@ -20,11 +20,10 @@ import (
 	"ctrfs/fs/styx"
 )
 
-// A Server is a tree and how it is served. It is not changed once it serves.
+// A Server is a tree and how it is served. Its fields are not changed once it serves.
 type Server struct {
 	Root  fs.Dir
 	Users Users        // nil: nobody has a name
-	Trace io.Writer    // if not nil, every message is written to it as a line of styx's text form
 	Log   *slog.Logger // what went wrong with a connection; nil: nowhere
 
 	Limits Limits
@@ -33,6 +32,16 @@ type Server struct {
 	conns map[uint32]int
 
 	count counters
+	trace atomic.Pointer[io.Writer]
+}
+
+// Trace makes the server write every message to w, a line of styx's text form each; nil: to nobody.
+func (s *Server) Trace(w io.Writer) {
+	if w == nil {
+		s.trace.Store(nil)
+	} else {
+		s.trace.Store(&w)
+	}
 }
 
 // Limits are what a client can make the server hold. What is 0 has the value named here.
@@ -133,15 +142,15 @@ func (s *Server) Stats() string {
 		open += n
 	}
 	s.mu.Unlock()
-	line("connections", int64(open))
-	line("connections.total", s.count.connections.Load())
-	line("fids", s.count.fids.Load())
-	line("requests", s.count.requests.Load())
-	line("bytes.in", s.count.in.Load())
-	line("bytes.out", s.count.out.Load())
+	line("ctrfs_connections", int64(open))
+	line("ctrfs_connections_total", s.count.connections.Load())
+	line("ctrfs_fids", s.count.fids.Load())
+	line("ctrfs_requests_total", s.count.requests.Load())
+	line("ctrfs_received_bytes_total", s.count.in.Load())
+	line("ctrfs_sent_bytes_total", s.count.out.Load())
 	for e := range s.count.errors {
 		if n := s.count.errors[e].Load(); n > 0 {
-			line("errors."+errnoName(e), n)
+			line(fmt.Sprintf("ctrfs_errors_total{errno=%q}", errnoName(e)), n)
 		}
 	}
 	return b.String()

@@ -362,4 +362,5 @@ func (cs *Containers) Close() {
 			<-r.done
 		}
 	}
+	cs.Cgroups.Close()
 }
