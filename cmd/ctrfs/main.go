@@ -70,9 +70,7 @@ func run(args []string) error {
 		return err
 	}
 	slog.SetDefault(s.srv.Log)
-	if *trace {
-		s.srv.Trace = os.Stderr
-	}
+	s.traces(*trace)
 	listeners, err := listenAll(append(addrs, passed()...), *post)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
 	"strings"
 	"sync/atomic"
 
@@ -27,6 +28,7 @@ var rootFiles = fs.Table[*server]{
 
 var rootVerbs = ctl.Table[*control]{
 	ctl.Verb("log debug|info|warn|error", (*control).log),
+	ctl.Verb("trace on|off", (*control).trace),
 	ctl.Verb("quit", (*control).quit),
 }
 
@@ -86,7 +88,26 @@ func (s *server) control(context.Context, fs.How) (fs.Handle, error) {
 }
 
 func (c *control) state(context.Context) (string, error) {
-	return "log " + strings.ToLower(c.level.Level().String()) + "\n", nil
+	trace := "off"
+	if c.tracing.Load() {
+		trace = "on"
+	}
+	return "log " + strings.ToLower(c.level.Level().String()) + "\ntrace " + trace + "\n", nil
+}
+
+// traces makes every message be printed on standard error, or not.
+func (s *server) traces(on bool) {
+	s.tracing.Store(on)
+	if on {
+		s.srv.Trace(os.Stderr)
+	} else {
+		s.srv.Trace(nil)
+	}
+}
+
+func (c *control) trace(_ context.Context, args []string) error {
+	c.traces(args[0] == "on")
+	return nil
 }
 
 func (c *control) log(_ context.Context, args []string) error {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ctrfs/fs"
@@ -27,8 +28,9 @@ type server struct {
 	machine   *proc.Space
 	ctrs      *ctr.Containers
 
-	level slog.LevelVar
-	stop  context.CancelFunc // begins the end
+	level   slog.LevelVar
+	tracing atomic.Bool
+	stop    context.CancelFunc // begins the end
 
 	mu    sync.Mutex // guards conns
 	conns map[net.Conn]struct{}

@@ -129,7 +129,7 @@ func TestRemote(t *testing.T) {
 			{args: []string{"write", "-l", "ctl"}, input: "log warn\nfrob\n", want: `unknown control message: "frob"`},
 			{args: []string{"write", "ctl"}, input: "frob\n", want: `ctrfs: write "/ctl": unknown control message: "frob"` + "\n"},
 			{args: []string{"write", "ctl"}, input: "", ok: true},
-			{args: []string{"rdwr", "ctl"}, input: "log debug\nlog info\n", want: "log warn\nlog debug\nlog info\n", ok: true},
+			{args: []string{"rdwr", "ctl"}, input: "log debug\nlog info\n", want: "log warn\ntrace off\nlog debug\ntrace off\nlog info\ntrace off\n", ok: true},
 			{args: []string{"read", "no", "/a/b"}, want: `ctrfs: read "/no": file does not exist` + "\n" + `ctrfs: read "/a/b": file does not exist` + "\n"},
 			{args: []string{"read", "/help/x"}, want: `ctrfs: read "/help/x": `},
 			{args: []string{"write", "help"}, input: "x", want: `ctrfs: write "/help": permission denied` + "\n"},
