@@ -33,7 +33,7 @@ type Spec struct {
 	NoNewPrivs bool              // see prctl(2)
 	Filter     []unix.SockFilter // of system calls, see seccomp(2); nil: none
 	User       Cred              // who its program runs as, in the container's numbers
-	Cwd        string            // where; "" is "/"
+	Cwd        string            // where; "" is where it waits
 
 	probe func(*Plan) // for the benchmark that times the steps
 }
@@ -211,13 +211,11 @@ func (p *Parked) split(ctx context.Context, plan *Plan) error {
 // atExec is what is left for the last moment: what it takes away, the steps before it need.
 func (s *Spec) atExec() *Plan {
 	p := &Plan{}
-	cwd := s.Cwd
-	if cwd == "" {
-		cwd = "/"
+	if s.Cwd != "" {
+		// /proc/self/fd/N would lead out of the root.
+		d := p.open(unix.AT_FDCWD, s.Cwd, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_MAGICLINKS)
+		p.Do(fmt.Sprintf("chdir %q", s.Cwd), unix.SYS_FCHDIR, d)
 	}
-	// /proc/self/fd/N would lead out of the root.
-	d := p.open(unix.AT_FDCWD, cwd, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_MAGICLINKS)
-	p.Do(fmt.Sprintf("chdir %q", cwd), unix.SYS_FCHDIR, d)
 	if s.NoNewPrivs {
 		p.Do("prctl PR_SET_NO_NEW_PRIVS", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 	}

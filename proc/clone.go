@@ -65,7 +65,7 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 func (s *Space) Start(parked *ns.Parked, stdio *Stdio, user ns.Cred, began func()) (*Job, error) {
 	j := &Job{
 		space: s, stdio: stdio, owner: user.Uid, pinned: began != nil, began: began,
-		turn: make(chan struct{}, 1), parked: parked, user: user, env: []string{defaultPath}, users: 1,
+		turn: make(chan struct{}, 1), parked: parked, user: user, env: []string{defaultPath}, users: 1, over: make(chan struct{}),
 	}
 	err := s.enlist(j)
 	if err != nil {
@@ -75,7 +75,6 @@ func (s *Space) Start(parked *ns.Parked, stdio *Stdio, user ns.Cred, began func(
 	}
 	stdio.Parked(func() { s.Processes.settle(j) })
 	if !j.pinned {
-		s.told.Add(1)
 		s.Processes.tell(j, "create")
 	}
 	go s.Processes.watch(j)
@@ -107,7 +106,7 @@ func (s *Space) enlist(j *Job) error {
 // unclone is the close of the clone file: what has not begun a program is gone, and what is to end with the file is killed.
 func (p *Proc) unclone() error {
 	ps, j := p.space.Processes, p.job
-	j.stdio.In.EndUnused()
+	j.Stdio().In.EndUnused()
 	ps.mu.Lock()
 	parked, kill := j.parked != nil, j.parked != nil || j.killed
 	ps.mu.Unlock()

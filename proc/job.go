@@ -15,14 +15,15 @@ type Job struct {
 	proc   *ns.Process // immutable
 	space  *Space      // immutable: where it was cloned
 	inside int         // immutable: its number there
-	stdio  *Stdio      // immutable
 	owner  uint32      // immutable: who cloned it
 	pinned bool        // immutable: whoever started it ends its record
 	began  func()      // immutable: called when the program of a pinned one runs
 
+	over   chan struct{} // closed when its end is recorded, after whatever was to be told of its start
 	turn   chan struct{} // immutable: has a token while somebody makes it carry out a plan, or ends it
 	parked *ns.Parked    // nil once its program runs; changed only by who has the turn
 	user   ns.Cred
+	stdio  *Stdio // changed only by who has the turn
 	label  string
 	args   []string
 	env    []string
@@ -158,6 +159,9 @@ func (ps *Processes) add(j *Job) error {
 	ps.parked[j.owner]++
 	ps.jobs[j] = struct{}{}
 	ps.byPid[j.proc.Pid()] = j
+	if !j.pinned {
+		j.space.untold++
+	}
 	return nil
 }
 
@@ -180,20 +184,43 @@ func (ps *Processes) watch(j *Job) {
 		parked.Close()
 	}
 	<-j.turn
+	close(j.over)
 	if !j.pinned {
 		ps.tell(j, "exit", "status="+code(exit))
+		ps.told(j.space)
 	}
 	if oldest != nil {
 		ps.forget(oldest)
 	}
-	if !j.pinned {
-		j.space.told.Done()
-	}
 	ps.settle(j)
 }
 
-// Told waits until the end of every process that was started in the space, but those pinned, has been told.
-func (s *Space) Told() { s.told.Wait() }
+func (ps *Processes) told(s *Space) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if s.untold--; s.untold == 0 && s.quiet != nil {
+		close(s.quiet)
+		s.quiet = nil
+	}
+}
+
+// Told waits until the end of every process that was started in the space, but those pinned, has been told. It is no
+// sync.WaitGroup because somebody may start one at this very moment.
+func (s *Space) Told() {
+	ps := s.Processes
+	ps.mu.Lock()
+	if s.untold > 0 && s.quiet == nil {
+		s.quiet = make(chan struct{})
+	}
+	quiet := s.quiet
+	ps.mu.Unlock()
+	if quiet != nil {
+		<-quiet
+	}
+}
+
+// Over waits until the job's end is recorded: what is told after that comes after its start.
+func (j *Job) Over() { <-j.over }
 
 // unpark notes that the process is the stub no more. Called with the lock.
 func (ps *Processes) unpark(j *Job) *ns.Parked {
@@ -260,7 +287,12 @@ func (j *Job) event(topic, ctr string, words ...string) fs.Event {
 func (j *Job) Process() *ns.Process { return j.proc }
 
 // Stdio is its standard input, output and error.
-func (j *Job) Stdio() *Stdio { return j.stdio }
+func (j *Job) Stdio() *Stdio {
+	mu := &j.space.Processes.mu
+	mu.Lock()
+	defer mu.Unlock()
+	return j.stdio
+}
 
 // Exec makes the parked process the program, which runs when it returns nil. Before, prepare has the process for itself.
 func (j *Job) Exec(ctx context.Context, args, env []string, prepare func(*ns.Parked) error) error {

@@ -52,8 +52,12 @@ type Space struct {
 	Uid, Gid uint32
 	// Clone is the mode of clone.
 	Clone fs.FileMode
+	// Become, if not nil, makes a parked process run its program as a user whom the space's own database has. The files of
+	// the process stay its maker's: the space's numbers of users may be other people's here.
+	Become func(parked *ns.Parked, user ns.Cred) error
 
-	told sync.WaitGroup // the jobs of it whose end was not told yet
+	untold int           // guarded by Processes.mu: its jobs whose end was not told yet
+	quiet  chan struct{} // likewise: closed when there is none; made by who waits
 }
 
 // Machine is the processes of the machine, from where this program stands.

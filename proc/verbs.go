@@ -22,9 +22,18 @@ var verbs = ctl.Table[*Proc]{
 	ctl.Verb("stop", (*Proc).stop),
 	ctl.Verb("start", (*Proc).cont),
 	ctl.Verb("closeio", (*Proc).closeio),
+	ctl.Verb("nice N", (*Proc).nice),
+	ctl.Verb("pri N", (*Proc).pri),
+	ctl.Verb("wired CPU...", (*Proc).wired),
+	ctl.Verb("limit NAME SOFT [HARD]", (*Proc).limit),
 	ctl.Verb("dir DIR", (*Proc).dir),
 	ctl.Verb("env NAME=VALUE", (*Proc).addEnv),
 	ctl.Verb("user U[:G[,G...]]", (*Proc).become),
+	ctl.Verb("umask M", (*Proc).umask),
+	ctl.Verb("cap WORD...", (*Proc).bound),
+	ctl.Verb("oom N", (*Proc).oom),
+	ctl.Verb("ipc pipe|socket|none", (*Proc).ipc),
+	ctl.Verb("tty [COLS ROWS]", (*Proc).tty),
 	ctl.Verb("label LABEL", (*Proc).setLabel),
 	ctl.Verb("killonclose", (*Proc).killonclose),
 	ctl.Verb("nowait", (*Proc).nowait),
@@ -54,7 +63,7 @@ func (p *Proc) closeio(context.Context, []string) error {
 	if p.job == nil {
 		return errNotOurs
 	}
-	p.job.stdio.In.End()
+	p.job.Stdio().In.End()
 	return nil
 }
 
@@ -96,15 +105,8 @@ func (p *Proc) use(ctx context.Context, verb string, f func(*ns.Parked) error) e
 	return f(parked)
 }
 
-// plan makes a parked process carry out a plan.
-func (p *Proc) plan(ctx context.Context, verb string, plan *ns.Plan) error {
-	return p.use(ctx, verb, func(parked *ns.Parked) error { return parked.Run(ctx, plan) })
-}
-
 func (p *Proc) dir(ctx context.Context, args []string) error {
-	plan := new(ns.Plan)
-	plan.Do(fmt.Sprintf("dir %q", args[0]), unix.SYS_CHDIR, args[0])
-	return p.plan(ctx, "dir", plan)
+	return p.use(ctx, "dir", func(parked *ns.Parked) error { return parked.Chdir(ctx, args[0]) })
 }
 
 // become changes the user; the kernel lets only root do that.
@@ -119,9 +121,10 @@ func (p *Proc) become(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
-		plan := new(ns.Plan)
-		plan.Become(user)
-		if err := parked.Run(ctx, plan); err != nil {
+		if f := p.space.Become; f != nil {
+			return f(parked, user)
+		}
+		if err := parked.Become(ctx, user); err != nil {
 			return err
 		}
 		return p.change("user", func(j *Job) { j.user = user })

@@ -341,33 +341,23 @@ func (c *Ctr) status(context.Context) (string, error) {
 	return b.String(), nil
 }
 
-// last gives the run that has ended.
-func (c *Ctr) last() (*run, error) {
+// last reads something of the run that has ended.
+func (c *Ctr) last(f func(*run) string) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.gone:
-		return nil, errNoCtr
+		return "", errNoCtr
 	case c.state != isStopped:
-		return nil, fmt.Errorf("container has not ended: it is %s", c.state)
+		return "", fmt.Errorf("container has not ended: it is %s", c.state)
 	}
-	return c.run, nil
+	return f(c.run) + "\n", nil
 }
 
-func (c *Ctr) exitstatus(context.Context) (string, error) {
-	r, err := c.last()
-	if err != nil {
-		return "", err
-	}
-	return r.code() + "\n", nil
-}
+func (c *Ctr) exitstatus(context.Context) (string, error) { return c.last((*run).code) }
 
 func (c *Ctr) exitedat(context.Context) (string, error) {
-	r, err := c.last()
-	if err != nil {
-		return "", err
-	}
-	return fs.Time(r.ended) + "\n", nil
+	return c.last(func(r *run) string { return fs.Time(r.ended) })
 }
 
 func (c *Ctr) events(ctx context.Context, _ fs.How) (fs.Handle, error) {

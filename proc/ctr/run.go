@@ -224,16 +224,18 @@ func (c *Ctr) watch(r *run) {
 			c.set.Log.Error("remove cgroup", "ctr", c.Name(), "error", err)
 		}
 	}
+	r.job.Over()
 	c.space.Told()
 	c.mu.Lock()
 	r.exit, r.ended = exit, time.Now()
 	c.state = isStopped
+	code := r.code()
 	c.mu.Unlock()
-	c.tell("exit", "pid="+strconv.Itoa(p.Pid()), "status="+r.code())
+	c.tell("exit", "pid="+strconv.Itoa(p.Pid()), "status="+code)
 	close(r.done)
 }
 
-// code is the exit status as a number, `-` where nobody knows it.
+// code is the exit status as a number, `-` where nobody knows it. Called with the container's lock.
 func (r *run) code() string {
 	if r.failed {
 		return strconv.Itoa(failedCode)
@@ -246,7 +248,7 @@ func (r *run) code() string {
 
 // record is the end of the run: await(2)'s fields of the first process, then the raw status of the last, and what
 // reboot(2) asked for. A call of that inside a pid name space ends its first process by HUP for restart and by INT for
-// halt and power off, which nobody else can do to it.
+// halt and power off, which nobody else can do to it. Called with the container's lock.
 func (r *run) record() string {
 	if r.failed && r.job == nil {
 		return fmt.Sprintf("- - - - 'exit: %d' exit_code=%d reboot=none\n", failedCode, failedCode<<8)
@@ -284,9 +286,8 @@ func (c *Ctr) wait(ctx context.Context) (string, error) {
 				return "", ctx.Err()
 			}
 			c.mu.Lock()
-			never := c.gone && r.started.IsZero() && !r.failed
-			c.mu.Unlock()
-			if never {
+			defer c.mu.Unlock()
+			if c.gone && r.started.IsZero() && !r.failed {
 				return "", errNoCtr
 			}
 			return r.record(), nil

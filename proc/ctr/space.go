@@ -22,6 +22,7 @@ func (c *Ctr) members() *proc.Space {
 		Park:      c.enter,
 		Inside:    c.inside,
 		Outside:   c.outside,
+		Become:    c.become,
 		Of:        c.qid,
 		Uid:       uid,
 		Gid:       gid,
@@ -86,6 +87,18 @@ func (c *Ctr) enter(ctx context.Context, o ns.Opt) (*ns.Parked, error) {
 		s.User = *o.Cred
 	}
 	return ns.Enter(ctx, pidfd, s)
+}
+
+// become makes a parked process that has entered run its program as user, in the container's numbers.
+func (c *Ctr) become(parked *ns.Parked, user ns.Cred) error {
+	r, err := c.current()
+	if err != nil {
+		return err
+	}
+	s := r.spec
+	s.User = user
+	parked.Finish(s)
+	return nil
 }
 
 // inside is the number that the container gives to a process that is in it.
