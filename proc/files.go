@@ -38,6 +38,7 @@ var files = fs.Table[*Proc]{
 	fs.Special("stdin", 0200, (*Proc).openStdin).If((*Proc).isOurs),
 	fs.Special("stdout", 0400, (*Proc).openStdout).If((*Proc).isOurs),
 	fs.Answer("stopped", 0400, (*Proc).stopped),
+	fs.Value("winsize", 0600, (*Proc).winsize, (*Proc).setWinsize).If((*Proc).hasTTY),
 	fs.Watched("wait", 0444, (*Proc).watch, (*Proc).wait),
 }
 
@@ -131,17 +132,17 @@ func (p *Proc) exe(ctx context.Context) (string, error)  { return path(ctx, p.Pr
 func (p *Proc) root(ctx context.Context) (string, error) { return path(ctx, p.Process.Root) }
 
 func (p *Proc) openData(_ context.Context, how fs.How) (fs.Handle, error) {
-	return p.job.stdio.Data(how)
+	return p.job.Stdio().Data(how)
 }
 
-func (p *Proc) openStdin(context.Context, fs.How) (fs.Handle, error) { return p.job.stdio.In.Open() }
+func (p *Proc) openStdin(context.Context, fs.How) (fs.Handle, error) { return p.job.Stdio().In.Open() }
 
 func (p *Proc) openStdout(context.Context, fs.How) (fs.Handle, error) {
-	return p.job.stdio.Out.Open(false), nil
+	return p.job.Stdio().Out.Open(false), nil
 }
 
 func (p *Proc) openStderr(context.Context, fs.How) (fs.Handle, error) {
-	return p.job.stdio.Err.Open(false), nil
+	return p.job.Stdio().Err.Open(false), nil
 }
 
 func (p *Proc) env(ctx context.Context) (string, error) {

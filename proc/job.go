@@ -183,6 +183,7 @@ func (ps *Processes) watch(j *Job) {
 	if parked != nil { // it was ended before it was anything
 		parked.Close()
 	}
+	j.stdio.Ended()
 	<-j.turn
 	close(j.over)
 	if !j.pinned {

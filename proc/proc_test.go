@@ -1,7 +1,6 @@
 package proc
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"os"
@@ -233,17 +232,12 @@ func TestExecError(t *testing.T) {
 // Processes that were not started here: what the kernel tells, signals as the client, and a wait for anybody's child.
 func TestForeign(t *testing.T) {
 	s := newSession(t, 0)
-	cmd := exec.Command("/bin/sh", "-c", "echo $$; exec sleep 1000")
+	cmd := exec.Command("/bin/sleep", "1000")
 	cmd.Dir = "/usr"
 	cmd.Env = []string{"WORD=a b"}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	bufio.NewReader(out).ReadString('\n')
 	n := fmt.Sprint(cmd.Process.Pid)
 	for file, want := range map[string]string{
 		"cwd": "/usr\n", "ctl": n + "\n", "env": "'WORD=a b'\nPWD=/usr\n", "ctr": "\n", "root": "/\n",
@@ -274,10 +268,15 @@ func TestForeign(t *testing.T) {
 	if got := s.read(n + "/limits"); !strings.Contains(got, "nofile 17 64\n") {
 		t.Errorf("limits:\n%s", got)
 	}
+	wait, err := s.as(65534).open(n+"/wait", fs.Read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer wait.Close(s.ctx)
 	done := make(chan string)
 	go func() {
-		text, err := s.as(65534).cat(n + "/wait")
-		done <- fmt.Sprint(text, err)
+		text, err := wait.Read(s.ctx, 0, 1000)
+		done <- fmt.Sprint(string(text), err)
 	}()
 	s.write(n+"/note", "kill")
 	err = cmd.Wait()

@@ -3,6 +3,7 @@ package proc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ctrfs/fs"
+	"ctrfs/ns"
 )
 
 // outputKept is how much of an output is kept for those who come late.
@@ -20,35 +22,86 @@ type Stdio struct {
 	In       *Input
 	Out, Err *fs.Log
 
-	child  [3]*os.File // the process's ends, until it has them
-	ours   [2]*os.File // where its output comes out
+	child  [3]*os.File   // the process's ends, until it has them
+	ours   [2]*os.File   // where its output comes out; nil: nowhere
+	tty    *os.File      // the master, if it is a terminal
+	over   chan struct{} // closed when the process has ended
 	cancel context.CancelFunc
 	ctx    context.Context
 }
 
-// NewStdio makes three pipes.
-func NewStdio() (*Stdio, error) {
-	s := &Stdio{Out: fs.NewLog(outputKept), Err: fs.NewLog(outputKept)}
+func newStdio() *Stdio {
+	s := &Stdio{In: &Input{turn: make(chan struct{}, 1)}, Out: fs.NewLog(outputKept), Err: fs.NewLog(outputKept), over: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	for i := range s.child {
+	return s
+}
+
+// NewStdio makes three pipes.
+func NewStdio() (*Stdio, error) { return makeStdio("pipe") }
+
+// makeStdio makes three pipes, one socket as input and output beside a pipe for errors, or, of kind none, nothing.
+func makeStdio(kind string) (*Stdio, error) {
+	s := newStdio()
+	var err error
+	pipe := func(i int) {
 		// Only our ends are non-blocking: the program would be astonished.
 		var fd [2]int
-		if err := unix.Pipe2(fd[:], unix.O_CLOEXEC); err != nil {
-			s.Close()
-			return nil, fs.Err(err.(unix.Errno), "pipe: %v", err)
+		if err == nil {
+			err = unix.Pipe2(fd[:], unix.O_CLOEXEC)
 		}
-		mine, his := fd[0], fd[1]
+		if err != nil {
+			return
+		}
 		if i == 0 {
-			mine, his = fd[1], fd[0]
+			fd[0], fd[1] = fd[1], fd[0]
 		}
-		unix.SetNonblock(mine, true)
-		s.child[i] = os.NewFile(uintptr(his), "stdio")
-		f := os.NewFile(uintptr(mine), "stdio")
-		if i == 0 {
-			s.In = &Input{pipe: f, turn: make(chan struct{}, 1)}
-		} else {
-			s.ours[i-1] = f
+		s.take(i, fd[0], fd[1])
+	}
+	switch kind {
+	case "pipe":
+		pipe(0)
+		pipe(1)
+		pipe(2)
+	case "socket":
+		var fd [2]int
+		if fd, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err == nil {
+			s.take(1, fd[0], fd[1])
+			s.child[0] = s.child[1]
+			s.In.socket = s.ours[0]
 		}
+		pipe(2)
+	}
+	if err != nil {
+		s.Close()
+		return nil, fmt.Errorf("%s: %w", kind, err)
+	}
+	return s, nil
+}
+
+// take makes mine our end of the process's descriptor i, and his the process's.
+func (s *Stdio) take(i, mine, his int) {
+	unix.SetNonblock(mine, true)
+	s.child[i] = os.NewFile(uintptr(his), "stdio")
+	f := os.NewFile(uintptr(mine), "stdio")
+	if i == 0 {
+		s.In.pipe = f
+	} else {
+		s.ours[i-1] = f
+	}
+}
+
+// newTerminal makes a terminal of the devpts below root: its two directions are input and output.
+func newTerminal(root *os.File, uid uint32, size ns.Winsize) (*Stdio, error) {
+	master, slave, err := ns.OpenTerminal(root, uid)
+	if err != nil {
+		return nil, err
+	}
+	s := newStdio()
+	s.tty, s.ours[0], s.In.tty = master, master, master
+	s.child = [3]*os.File{slave, slave, slave}
+	if err := ns.SetWinsize(master, size); err != nil {
+		s.Close()
+		return nil, err
 	}
 	return s, nil
 }
@@ -59,17 +112,14 @@ func (s *Stdio) Child() [3]*os.File { return s.child }
 // Parked says that the process has its ends: the pipes are now only its own. Ended is called when both outputs have
 // ended: when no process has them open any more.
 func (s *Stdio) Parked(ended func()) {
-	for i, f := range s.child {
-		f.Close()
-		s.child[i] = nil
-	}
+	s.closeChild()
 	var both sync.WaitGroup
 	for i, l := range []*fs.Log{s.Out, s.Err} {
-		both.Add(1)
-		go func() {
-			defer both.Done()
-			pump(s.ctx, l, s.ours[i])
-		}()
+		if s.ours[i] == nil {
+			l.End()
+			continue
+		}
+		both.Go(func() { s.pump(l, s.ours[i]) })
 	}
 	go func() {
 		both.Wait()
@@ -77,13 +127,21 @@ func (s *Stdio) Parked(ended func()) {
 	}()
 }
 
+func (s *Stdio) closeChild() {
+	for i, f := range s.child {
+		if f != nil {
+			f.Close() // a second time, where it is several descriptors, fails and does no harm
+		}
+		s.child[i] = nil
+	}
+}
+
 // Close lets go of all. Whoever still writes gets EPIPE.
 func (s *Stdio) Close() {
 	s.cancel()
-	if s.In != nil {
-		s.In.End()
-	}
-	for _, f := range append(s.child[:], s.ours[:]...) {
+	s.In.End()
+	s.closeChild()
+	for _, f := range s.ours {
 		if f != nil {
 			f.Close()
 		}
@@ -92,8 +150,16 @@ func (s *Stdio) Close() {
 
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
+// Ended says that the process has ended. Its output may go on: others may have it open.
+func (s *Stdio) Ended() {
+	close(s.over)
+	if s.tty != nil {
+		s.tty.SetReadDeadline(time.Unix(1, 0)) // wakes the pump, which may have seen the end before
+	}
+}
+
 // pump moves output into the log. It has a buffer only while there is something to move.
-func pump(ctx context.Context, l *fs.Log, f *os.File) {
+func (s *Stdio) pump(l *fs.Log, f *os.File) {
 	defer l.End()
 	defer f.Close()
 	conn, err := f.SyscallConn()
@@ -101,27 +167,26 @@ func pump(ctx context.Context, l *fs.Log, f *os.File) {
 		return
 	}
 	for {
+		var buf *[32 << 10]byte
 		var n int
-		buf := buffers.Get().(*[32 << 10]byte)
-		if e := conn.Read(func(fd uintptr) bool {
-			if buf == nil {
-				buf = buffers.Get().(*[32 << 10]byte)
-			}
-			for {
-				n, err = unix.Read(int(fd), buf[:])
-				if err != unix.EINTR {
-					break
-				}
-			}
-			if err == unix.EAGAIN {
+		e := conn.Read(func(fd uintptr) bool {
+			buf = buffers.Get().(*[32 << 10]byte)
+			n, err = read(int(fd), buf[:])
+			if err == unix.EAGAIN || err == unix.EIO && s.lives() {
+				// Nobody has the terminal open. Closing it now would hang up a program that has closed it only before its end.
 				buffers.Put(buf)
-				buf = nil
+				return false
 			}
-			return err != unix.EAGAIN
-		}); e != nil || err != nil || n <= 0 {
+			return true
+		})
+		if errors.Is(e, os.ErrDeadlineExceeded) {
+			f.SetReadDeadline(time.Time{})
+			continue
+		}
+		if e != nil || err != nil || n <= 0 {
 			return
 		}
-		err = l.Write(ctx, buf[:n])
+		err = l.Write(s.ctx, buf[:n])
 		buffers.Put(buf)
 		if err != nil {
 			return
@@ -129,21 +194,54 @@ func pump(ctx context.Context, l *fs.Log, f *os.File) {
 	}
 }
 
-// An Input is the end of a pipe that a process reads. It is closed when its last writer closes it.
+func (s *Stdio) lives() bool {
+	select {
+	case <-s.over:
+		return false
+	default:
+		return true
+	}
+}
+
+func read(fd int, p []byte) (n int, err error) {
+	for {
+		if n, err = unix.Read(fd, p); err != unix.EINTR {
+			return n, err
+		}
+	}
+}
+
+// An Input is the end of a pipe, or a terminal, that a process reads. It ends when its last writer closes it.
 type Input struct {
 	turn chan struct{} // has a token while somebody writes
 
 	mu      sync.Mutex // guards what follows
-	pipe    *os.File   // nil once closed
+	pipe    *os.File   // nil once closed, or if it is one of the next
+	socket  *os.File   // of which the half that the process reads is shut
+	tty     *os.File   // where the end of a file is a character
+	ended   bool
 	writers int
 	opened  bool
+}
+
+// file is what to write to; nil once it has ended. Called with the lock.
+func (in *Input) file() *os.File {
+	switch {
+	case in.ended:
+		return nil
+	case in.tty != nil:
+		return in.tty
+	case in.socket != nil:
+		return in.socket
+	}
+	return in.pipe
 }
 
 // Open gives a handle that writes to it.
 func (in *Input) Open() (*InputWriter, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.pipe == nil {
+	if in.file() == nil {
 		return nil, fs.ErrHungUp
 	}
 	in.writers++
@@ -151,22 +249,41 @@ func (in *Input) Open() (*InputWriter, error) {
 	return &InputWriter{in}, nil
 }
 
-// End closes the input, whoever has it open.
+// End closes the input, whoever has it open. The program at a terminal reads an end of file, if it reads lines, and may go
+// on to read after that.
 func (in *Input) End() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.pipe != nil {
+	switch {
+	case in.ended:
+		return
+	case in.tty != nil:
+		// Without waiting: a program that reads has made room, and one that does not needs no end.
+		control(in.tty, func(fd int) { unix.Write(fd, []byte{endOfFile}) })
+		return
+	case in.socket != nil:
+		control(in.socket, func(fd int) { unix.Shutdown(fd, unix.SHUT_WR) })
+	case in.pipe != nil:
 		in.pipe.Close()
-		in.pipe = nil
+	}
+	in.ended = true
+}
+
+const endOfFile = 'D' - '@' // as a terminal begins: termios(3), VEOF
+
+// control calls f with a file's descriptor, which stays the poller's.
+func control(file *os.File, f func(fd int)) {
+	if conn, err := file.SyscallConn(); err == nil {
+		conn.Control(func(fd uintptr) { f(int(fd)) })
 	}
 }
 
-// EndUnused closes the input if nobody has ever opened it.
+// EndUnused closes the input if nobody has ever opened it. A terminal stays: one comes and goes at it.
 func (in *Input) EndUnused() {
 	in.mu.Lock()
-	opened := in.opened
+	end := !in.opened && in.tty == nil
 	in.mu.Unlock()
-	if !opened {
+	if end {
 		in.End()
 	}
 }
@@ -185,7 +302,7 @@ func (w *InputWriter) Write(ctx context.Context, _ int64, p []byte) (int, error)
 		return 0, ctx.Err()
 	}
 	w.in.mu.Lock()
-	f := w.in.pipe
+	f := w.in.file()
 	w.in.mu.Unlock()
 	if f == nil {
 		return 0, fs.ErrHungUp
@@ -209,12 +326,12 @@ func (w *InputWriter) Write(ctx context.Context, _ int64, p []byte) (int, error)
 	return n, err
 }
 
-// Close ends the input if this was the last writer.
+// Close ends the input if this was the last writer. Not a terminal: one comes and goes at it.
 func (w *InputWriter) Close(context.Context) error {
 	in := w.in
 	in.mu.Lock()
 	in.writers--
-	last := in.writers == 0
+	last := in.writers == 0 && in.tty == nil
 	in.mu.Unlock()
 	if last {
 		in.End()

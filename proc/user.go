@@ -82,7 +82,7 @@ func FindUser(root *os.File, spec string) (ns.Cred, error) {
 }
 
 var (
-	number  = regexp.MustCompile(`^[0-9]+$`)
+	decimal = regexp.MustCompile(`^[0-9]+$`)
 	someone = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*\$?$`)
 )
 
@@ -90,7 +90,7 @@ var (
 // the kernel could be somebody's name in the file of a hostile image (CVE-2026-46680).
 func idOrName(word string) (id uint32, name string, err error) {
 	switch {
-	case number.MatchString(word):
+	case decimal.MatchString(word):
 		n, err := strconv.ParseUint(word, 10, 31)
 		if err != nil {
 			return 0, "", fmt.Errorf("number out of range: %q", word)

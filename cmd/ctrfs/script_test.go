@@ -223,7 +223,7 @@ func (s *session) commands() map[string]rsc.Cmd {
 	cmds["head"] = s.reading("file", 1)
 	cmds["echo"] = s.command("[-n] word... [>|>> file]", 0, 1000, (*shell).echo)
 	cmds["printf"] = s.command("text [>|>> file]", 1, 3, func(c *shell, args []string) error {
-		return c.echo(append([]string{"-n", strings.ReplaceAll(args[0], `\n`, "\n")}, args[1:]...))
+		return c.echo(append([]string{"-n", strings.NewReplacer(`\n`, "\n", `\x03`, "\x03").Replace(args[0])}, args[1:]...))
 	})
 	cmds["start"] = rsc.Command(rsc.CmdUsage{Args: "variable program [arg...]", Summary: "start a process that is not the server's"}, s.start)
 	cmds["ls"] = s.command("[-l] file", 1, 2, (*shell).ls)
