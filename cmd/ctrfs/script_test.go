@@ -247,6 +247,11 @@ func (s *session) start(state *rsc.State, args ...string) (rsc.WaitFunc, error) 
 	}
 	s.serving.Go(func() { cmd.Wait() })
 	context.AfterFunc(s.ctx, func() { cmd.Process.Kill() })
+	for { // execve has answered a moment before the kernel shows what it made
+		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", cmd.Process.Pid)); err != nil || len(line) > 0 {
+			break
+		}
+	}
 	return nil, state.Setenv(args[0], fmt.Sprint(cmd.Process.Pid))
 }
 

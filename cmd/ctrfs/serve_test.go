@@ -70,7 +70,10 @@ func launch(t *testing.T, until string, cmd *exec.Cmd) *daemon {
 			d.said <- in.Text()
 		}
 	}()
-	t.Cleanup(func() { cmd.Process.Kill() })
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
 	d.await(until)
 	return d
 }
