@@ -99,6 +99,15 @@ func Lines[T Subject](name string, mode FileMode, get func(T, context.Context) (
 	return r
 }
 
+// Whole is a Text that is replaced by what is written from its opening to its closing; put's error answers the close.
+func Whole[T Subject](name string, mode FileMode, get func(T, context.Context) (string, error), put func(T, context.Context, string) error) Row[T] {
+	return Special(name, mode, func(t T, _ context.Context, _ How) (Handle, error) {
+		h := &whole{put: func(ctx context.Context, text string) error { return put(t, ctx, text) }}
+		h.get = func(ctx context.Context) (string, error) { return get(t, ctx) }
+		return h, nil
+	})
+}
+
 // Ctl is a file of which each write is a message that do carries out; read, it gives what it controls.
 func Ctl[T Subject](name string, mode FileMode, get func(T, context.Context) (string, error), do func(T, context.Context, string) error) Row[T] {
 	return Row[T]{Name: name, Mode: mode, open: func(_ context.Context, t T, _ How) (Handle, error) {

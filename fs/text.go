@@ -135,6 +135,49 @@ func (h *lines) Close(ctx context.Context) error {
 	return h.take(ctx, line)
 }
 
+// whole is a text that is taken when the file is closed.
+type whole struct {
+	text
+	put func(context.Context, string) error
+
+	write sync.Mutex // guards what follows
+	next  []byte
+	began bool
+}
+
+// Write puts p at its offset: what is written need not come in order, as from a mount's page cache.
+func (h *whole) Write(_ context.Context, off int64, p []byte) (int, error) {
+	h.write.Lock()
+	defer h.write.Unlock()
+	end := off + int64(len(p))
+	if end > maxLine {
+		return 0, ErrTooLarge
+	}
+	if grow := end - int64(len(h.next)); grow > 0 {
+		h.next = append(h.next, make([]byte, grow)...)
+	}
+	copy(h.next[off:], p)
+	h.began = true
+	return len(p), nil
+}
+
+// Truncate begins anew: the old text stands until the close.
+func (h *whole) Truncate(context.Context) error {
+	h.write.Lock()
+	defer h.write.Unlock()
+	h.next = nil
+	return nil
+}
+
+func (h *whole) Close(ctx context.Context) error {
+	h.write.Lock()
+	defer h.write.Unlock()
+	if !h.began {
+		return nil
+	}
+	return h.put(ctx, string(h.next))
+}
+
 // NewCtl is the handle of a ctl file: each write is a message for do, whatever its offset; a read gives get's text.
 // Closed, if not nil, is called when the file is.
 func NewCtl(get func(context.Context) (string, error), do func(context.Context, string) error, closed func(context.Context) error) Handle {

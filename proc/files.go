@@ -15,6 +15,7 @@ import (
 // The files of a process.
 var files = fs.Table[*Proc]{
 	fs.Lines("args", 0444, (*Proc).args, (*Proc).clearArgs, (*Proc).addArgs).Or(0644, (*Proc).isParked),
+	fs.Whole("config", 0600, (*Proc).config, (*Proc).setConfig).If((*Proc).isParked),
 	fs.Ctl("ctl", 0600, (*Proc).self, verbs.Do),
 	fs.Text("ctr", 0444, (*Proc).ctr),
 	fs.Text("cwd", 0400, (*Proc).cwd),
@@ -223,55 +224,6 @@ func (p *Proc) note(ctx context.Context, line string) error {
 		return err
 	}
 	return p.signal(ctx, sig)
-}
-
-// notepg sends a note to the process's group, each member as the client and by its pidfd.
-func (p *Proc) notepg(ctx context.Context, line string) error {
-	sig, err := ns.ParseNote(strings.TrimSpace(line))
-	if err != nil {
-		return err
-	}
-	return p.group(ctx, func(m *ns.Process) error { return ns.SignalAs(cred(ctx), m, sig) })
-}
-
-// group does f to each process of the process's group. Only if it can be done to none, the error is the first's.
-func (p *Proc) group(ctx context.Context, f func(*ns.Process) error) error {
-	st, err := p.Process.Stat()
-	if err != nil {
-		return err
-	}
-	pids, err := ns.Pids(cred(ctx))
-	if err != nil {
-		return err
-	}
-	var first error
-	done := 0
-	for _, pid := range pids {
-		m, err := ns.Open(pid)
-		if err != nil {
-			continue // ended meanwhile
-		}
-		if s, err := m.Stat(); err == nil && s.Pgrp == st.Pgrp {
-			if err := f(m); err == nil {
-				done++
-			} else if first == nil && !errors.Is(err, ns.ErrExited) {
-				first = err
-			}
-		}
-		m.Close()
-	}
-	if done == 0 {
-		return first
-	}
-	return nil
-}
-
-func (p *Proc) noteid(context.Context) (string, error) {
-	st, err := p.Process.Stat()
-	if err != nil {
-		return "", err
-	}
-	return strconv.Itoa(st.Pgrp) + "\n", nil
 }
 
 // watch notes the end of the process while wait is open.

@@ -82,13 +82,14 @@ type session struct {
 	cancel  context.CancelFunc
 	serving sync.WaitGroup
 
-	mu   sync.Mutex // guards taps
+	mu   sync.Mutex // guards what follows
 	taps map[*tap]struct{}
+	held map[string]func() // what closes them
 }
 
 func newSession(d styx.Dialect) *session {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &session{dialect: d, ctx: ctx, cancel: cancel, taps: map[*tap]struct{}{}}
+	s := &session{dialect: d, ctx: ctx, cancel: cancel, taps: map[*tap]struct{}{}, held: map[string]func(){}}
 	var err error
 	if s.server, err = newServer(cancel); err != nil {
 		panic(err)
@@ -119,6 +120,9 @@ func (p people) Group(gid uint32) (name string, ok bool) {
 
 // end closes the server. It must have no client left.
 func (s *session) end() {
+	for _, done := range s.held {
+		done()
+	}
 	s.cancel()
 	s.serving.Wait()
 	s.ctrs.Close()
@@ -226,6 +230,8 @@ func (s *session) commands() map[string]rsc.Cmd {
 		return c.echo(append([]string{"-n", strings.NewReplacer(`\n`, "\n", `\x03`, "\x03").Replace(args[0])}, args[1:]...))
 	})
 	cmds["start"] = rsc.Command(rsc.CmdUsage{Args: "variable program [arg...]", Summary: "start a process that is not the server's"}, s.start)
+	cmds["hold"] = rsc.Command(rsc.CmdUsage{Args: "variable file", Summary: "open a file and keep it; the variable is its first line"}, s.hold)
+	cmds["release"] = rsc.Command(rsc.CmdUsage{Args: "variable", Summary: "close what is held"}, s.release)
 	cmds["ls"] = s.command("[-l] file", 1, 2, (*shell).ls)
 	cmds["stat"] = s.command("file", 1, 1, func(c *shell, args []string) error { return c.show(args[0]) })
 	cmds["mkdir"] = s.command("dir", 1, 1, func(c *shell, args []string) error { return c.mkdir(args[0]) })
@@ -253,6 +259,49 @@ func (s *session) start(state *rsc.State, args ...string) (rsc.WaitFunc, error) 
 		}
 	}
 	return nil, state.Setenv(args[0], fmt.Sprint(cmd.Process.Pid))
+}
+
+// hold opens a file, reads what it is called by, and keeps it open.
+func (s *session) hold(state *rsc.State, args ...string) (rsc.WaitFunc, error) {
+	if len(args) != 2 {
+		return nil, rsc.ErrUsage
+	}
+	c, err := s.attach(state)
+	if err != nil {
+		return nil, err
+	}
+	f, err := c.open(args[1], fs.Read|fs.Write)
+	if err == nil {
+		line := make([]byte, 256)
+		var n int
+		if n, err = f.ReadAt(line, 0); errors.Is(err, io.EOF) {
+			err = nil
+		}
+		s.mu.Lock()
+		s.held[args[0]] = func() { f.Close(); c.close() }
+		s.mu.Unlock()
+		if err == nil {
+			err = state.Setenv(args[0], strings.TrimSpace(string(line[:n])))
+		}
+	} else {
+		c.close()
+	}
+	return nil, err
+}
+
+func (s *session) release(_ *rsc.State, args ...string) (rsc.WaitFunc, error) {
+	if len(args) != 1 {
+		return nil, rsc.ErrUsage
+	}
+	s.mu.Lock()
+	done := s.held[args[0]]
+	delete(s.held, args[0])
+	s.mu.Unlock()
+	if done == nil {
+		return nil, fmt.Errorf("not held: %s", args[0])
+	}
+	done()
+	return nil, nil
 }
 
 // reading is a command that reads a file to its end, or so many lines: `cat FILE`, `head [-n N] FILE`.
