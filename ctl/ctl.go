@@ -6,12 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
-// A Verb is one word that a subject understands.
+// A verb is a word that a subject understands, or several that stand together.
 type verb[T any] struct {
 	name     string
+	flags    []string // in place of name
 	usage    string
 	min, max int        // arguments; max -1: any number
 	choice   [][]string // the literal words that an argument may be, nil: anything
@@ -53,6 +55,41 @@ func Verb[T any](usage string, do func(subject T, ctx context.Context, args []st
 	return v
 }
 
+// Flags makes a row of words of which several may stand in one message, in any order, `|` between them or not, together
+// with arguments that are none of them: `newns|newfd [fd...]`. do gets the words that were said, each once, in the order of
+// the usage, and the arguments.
+func Flags[T any](usage string, do func(subject T, ctx context.Context, words, args []string) error) verb[T] {
+	v := Verb[T](usage, nil)
+	v.flags = strings.Split(v.name, "|")
+	v.do = func(subject T, ctx context.Context, said []string) error {
+		words, args := v.split(said)
+		return do(subject, ctx, words, args)
+	}
+	return v
+}
+
+// split tells the flags in a message from its arguments.
+func (v *verb[T]) split(said []string) (words, args []string) {
+	var heard []string
+	for _, w := range said {
+		if parts := strings.Split(strings.ToLower(w), "|"); v.has(parts) {
+			heard = append(heard, parts...)
+		} else {
+			args = append(args, w)
+		}
+	}
+	for _, f := range v.flags {
+		if slices.Contains(heard, f) {
+			words = append(words, f)
+		}
+	}
+	return words, args
+}
+
+func (v *verb[T]) has(words []string) bool {
+	return !slices.ContainsFunc(words, func(w string) bool { return !slices.Contains(v.flags, w) })
+}
+
 // Usages gives the usage line of each verb, for the manual and its test.
 func (t Table[T]) Usages() []string {
 	var u []string
@@ -82,7 +119,11 @@ func (t Table[T]) Do(subject T, ctx context.Context, msg string) error {
 		if err != nil {
 			return at(lines, l.Number, err)
 		}
-		steps = append(steps, step[T]{v, l.Number, l.Words[1:]})
+		args := l.Words[1:]
+		if v.flags != nil {
+			args = l.Words
+		}
+		steps = append(steps, step[T]{v, l.Number, args})
 	}
 	if len(steps) == 0 {
 		return errors.New("empty control message")
@@ -107,6 +148,9 @@ func (t Table[T]) find(words []string) (*verb[T], error) {
 	name := strings.ToLower(words[0])
 	for i := range t {
 		v := &t[i]
+		if v.flags != nil && v.has(strings.Split(name, "|")) {
+			return v, nil
+		}
 		if v.name != name {
 			continue
 		}
@@ -114,20 +158,11 @@ func (t Table[T]) find(words []string) (*verb[T], error) {
 			return nil, fmt.Errorf("wrong #args in control message: %q, usage: %s", strings.Join(words, " "), v.usage)
 		}
 		for j, w := range words[1:] {
-			if j < len(v.choice) && v.choice[j] != nil && !has(v.choice[j], w) {
+			if j < len(v.choice) && v.choice[j] != nil && !slices.Contains(v.choice[j], w) {
 				return nil, fmt.Errorf("%s: not %s: %q", v.name, strings.Join(v.choice[j], " or "), w)
 			}
 		}
 		return v, nil
 	}
 	return nil, fmt.Errorf("unknown control message: %q", strings.Join(words, " "))
-}
-
-func has(list []string, w string) bool {
-	for _, s := range list {
-		if s == w {
-			return true
-		}
-	}
-	return false
 }

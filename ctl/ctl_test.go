@@ -18,12 +18,18 @@ func (l *log) note(_ context.Context, args []string) error {
 
 func (l *log) fail(context.Context, []string) error { return errors.New("it is broken") }
 
+func (l *log) flags(_ context.Context, words, args []string) error {
+	*l = append(*l, strings.Join(words, "|")+":"+strings.Join(args, "+"))
+	return nil
+}
+
 var verbs = Table[*log]{
 	Verb("note [WORD...]", (*log).note),
 	Verb("fail", (*log).fail),
 	Verb("limit NAME SOFT [HARD]", (*log).note),
 	Verb("log debug|info", (*log).note),
 	Verb("join N|CTR [KIND...]", (*log).note),
+	Flags("newns|forkfd|newpgrp [fd...]", (*log).flags),
 	Verb("user U[:G[,G...]]", (*log).note),
 	Verb("exec [CMD [ARG...]]", (*log).note),
 }
@@ -47,6 +53,11 @@ func TestDo(t *testing.T) {
 		{"user 1:2,3", "1:2,3", ""},
 		{"user 1 2", "", `wrong #args in control message: "user 1 2", usage: user U[:G[,G...]]`},
 		{"exec", "", ""},
+		{"newns", "newns:", ""},
+		{"newpgrp forkfd 3 4 NEWNS", "newns|forkfd|newpgrp:3+4", ""},
+		{"Newns|forkfd 3\nnewns newns", "newns|forkfd:3 newns:", ""},
+		{"newns|frob 3", "", `unknown control message: "newns|frob 3"`},
+		{"newns frob", "newns:frob", ""},
 		{"exec a b c d", "a+b+c+d", ""},
 		{"join 12 mnt uts", "12+mnt+uts", ""},
 		{"", "", "empty control message"},
