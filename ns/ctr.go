@@ -41,20 +41,16 @@ type Spec struct {
 // Create makes a container of one process, which waits: its pid 1. Nothing of the user's has
 // run. Its mounts are in its own mount namespace only, and go with its last process; so does its
 // scratch layer, unless s.Root.Scratch keeps it.
+//
+// Without root, with NEWUSER, it has what the kernel allows an ordinary user: his own uid alone.
 func Create(ctx context.Context, s Spec) (*Parked, error) {
 	s.Flags |= unix.CLONE_NEWNS | unix.CLONE_NEWPID
-	root, err := s.Root.open(ctx, &s)
+	root, err := s.plan(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer root.close()
-	if err := root.bind(s.Mounts); err != nil {
-		return nil, err
-	}
-
-	user := s.Flags&unix.CLONE_NEWUSER != 0
 	o := s.Opt
-	if user {
+	if root.user {
 		o.Flags = 0
 	}
 	p, err := o.start(ctx)
@@ -62,7 +58,7 @@ func Create(ctx context.Context, s Spec) (*Parked, error) {
 		return nil, err
 	}
 	plan := &Plan{}
-	if user {
+	if root.user {
 		if err := p.makeUserNS(ctx, &s); err != nil {
 			p.End()
 			return nil, err
@@ -75,6 +71,7 @@ func Create(ctx context.Context, s Spec) (*Parked, error) {
 		s.probe(plan)
 	}
 	err = p.Run(ctx, plan)
+	s.Root.Scratch.keep(plan.given)
 	runtime.KeepAlive(s)
 	if err != nil {
 		p.End()
@@ -85,7 +82,7 @@ func Create(ctx context.Context, s Spec) (*Parked, error) {
 }
 
 // build is the whole of a container between its clone and its parking.
-func (s *Spec) build(plan *Plan, root *openRoot) {
+func (s *Spec) build(plan *Plan, root *rootPlan) {
 	plan.Do("umask", unix.SYS_UMASK, 0)
 	plan.Do("make mounts private", unix.SYS_MOUNT, 0, "/", 0, unix.MS_REC|unix.MS_PRIVATE, 0)
 	t := root.mount(plan)
@@ -93,10 +90,12 @@ func (s *Spec) build(plan *Plan, root *openRoot) {
 	t.sys(plan, s)
 	t.dev(plan)
 	for i, m := range s.Mounts {
-		t.user(plan, m, root.binds[i])
+		t.user(plan, m, t.binds[i])
 	}
 	if s.ReadOnly {
-		plan.setattr("make the root read-only", t.root, unix.MOUNT_ATTR_RDONLY)
+		for _, m := range t.parts {
+			plan.setattr("make the root read-only", m, unix.MOUNT_ATTR_RDONLY)
+		}
 	}
 	plan.Do("fchdir", unix.SYS_FCHDIR, t.root)
 	plan.Do("pivot_root", unix.SYS_PIVOT_ROOT, ".", ".")
@@ -124,17 +123,35 @@ func (s *Spec) build(plan *Plan, root *openRoot) {
 func Enter(ctx context.Context, pidfd int, s Spec) (*Parked, error) {
 	o := s.Opt
 	o.Flags, o.PidNS = 0, pidfd
+	flags := s.Flags | unix.CLONE_NEWNS
+	user := s.Flags&unix.CLONE_NEWUSER != 0
+	// Without root it has the right to a pid namespace only when it is in the user namespace, and
+	// that it enters by a child. That one is in all others already, so there is nothing to be seen in it.
+	rootless := user && os.Geteuid() != 0
+	if rootless {
+		o.PidNS = 0
+		flags |= unix.CLONE_NEWPID
+		s.Opt.unguarded = true // setns wants the same right as looking into the first process has
+	} else {
+		flags &^= unix.CLONE_NEWPID
+	}
 	p, err := o.start(ctx)
 	if err != nil {
 		return nil, err
 	}
 	plan := &Plan{}
 	plan.begin(&s.Opt)
-	plan.Do("setpgid", unix.SYS_SETPGID, 0, 0)
-	plan.Do("setns", unix.SYS_SETNS, plan.Send(pidfd), s.Flags&^unix.CLONE_NEWPID|unix.CLONE_NEWNS)
-	if s.Flags&unix.CLONE_NEWUSER != 0 {
+	plan.Do("setns", unix.SYS_SETNS, plan.Send(pidfd), flags)
+	if rootless {
+		if err := p.split(ctx, plan); err != nil {
+			p.End()
+			return nil, err
+		}
+		plan = &Plan{}
+	} else if user {
 		plan.Become(Cred{})
 	}
+	plan.Do("setpgid", unix.SYS_SETPGID, 0, 0)
 	plan.bound(s.Caps)
 	plan.Do("close_range", unix.SYS_CLOSE_RANGE, 4, uint64(^uint32(0)), 0)
 	err = p.Run(ctx, plan)
@@ -153,12 +170,35 @@ func Enter(ctx context.Context, pidfd int, s Spec) (*Parked, error) {
 func (p *Parked) makeUserNS(ctx context.Context, s *Spec) error {
 	plan := &Plan{}
 	root := os.Geteuid() == 0
-	s.Opt.unguarded = s.Opt.unguarded || !root // the guard would make the files of the maps root's
+	// Guarded, /proc's files of it would be root's: that of the maps, and the one by which an ordinary
+	// user enters later. He may look into all that is his anyway.
+	s.Opt.unguarded = s.Opt.unguarded || !root
 	plan.begin(&s.Opt)
-	plan.Do("unshare user", unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
-	if err := p.Run(ctx, plan); err != nil {
-		return err
+	if old := s.Root.Scratch; old.full() && old.user != nil {
+		plan.Do("setns user", unix.SYS_SETNS, plan.Send(int(old.user.Fd())), unix.CLONE_NEWUSER)
+		if err := p.Run(ctx, plan); err != nil {
+			return err
+		}
+	} else {
+		plan.Do("unshare user", unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
+		if err := p.Run(ctx, plan); err != nil {
+			return err
+		}
+		if err := p.mapIDs(s, root); err != nil {
+			return err
+		}
 	}
+	plan = &Plan{}
+	if root {
+		plan.guard()
+		plan.Become(Cred{})
+	}
+	plan.Do("unshare", unix.SYS_UNSHARE, s.Flags&^unix.CLONE_NEWUSER)
+	return p.split(ctx, plan)
+}
+
+// mapIDs says which ids the user namespace that p is in has, and keeps it where the scratch layer is kept.
+func (p *Parked) mapIDs(s *Spec, root bool) error {
 	proc := "/proc/" + strconv.Itoa(p.Pid) + "/"
 	files := [][2]string{{"uid_map", s.UidMap}, {"gid_map", s.GidMap}}
 	if !root { // who may not call setgroups outside must not inside
@@ -171,13 +211,16 @@ func (p *Parked) makeUserNS(ctx context.Context, s *Spec) error {
 			return fmt.Errorf("%s %q: %w", f[0], f[1], e.Err)
 		}
 	}
-	plan = &Plan{}
-	plan.guard()
-	if root {
-		plan.Become(Cred{})
+	if s.Root.Scratch == nil {
+		return nil
 	}
-	plan.Do("unshare", unix.SYS_UNSHARE, s.Flags&^unix.CLONE_NEWUSER)
-	return p.split(ctx, plan)
+	f, err := os.Open(proc + "ns/user")
+	if err != nil {
+		return err
+	}
+	s.Root.Scratch.Close()
+	s.Root.Scratch.user = f
+	return nil
 }
 
 // split runs the plan and, in its place, goes on with a child of p's parent. The old process and
@@ -227,8 +270,10 @@ func (s *Spec) atExec() *Plan {
 		}
 		p.Do("seccomp", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, []any{len(s.Filter), f})
 	}
-	if s.Flags&unix.CLONE_NEWUSER == 0 || os.Geteuid() == 0 {
+	if s.Flags&unix.CLONE_NEWUSER == 0 || os.Geteuid() == 0 || len(s.User.Groups) > 0 {
 		p.Become(s.User)
+	} else { // where setgroups is denied
+		p.setIDs(s.User)
 	}
 	caps := s.Caps
 	if s.User.Uid != 0 {

@@ -49,12 +49,12 @@ var secretNames = []string{
 var hostSecrets = struct {
 	turn  chan struct{} // holds a token: who has it may use what follows
 	watch int           // inotify; -1 not yet, or there is none
-	masks []hostMask
+	found *hostRoot
 }{turn: make(chan struct{}, 1), watch: -1}
 
 func init() { hostSecrets.turn <- struct{}{} }
 
-func hostMasks(ctx context.Context) ([]hostMask, error) {
+func lookAtHost(ctx context.Context) (*hostRoot, error) {
 	h := &hostSecrets
 	select {
 	case <-h.turn:
@@ -65,7 +65,7 @@ func hostMasks(ctx context.Context) ([]hostMask, error) {
 	if h.watch >= 0 {
 		var events [4096]byte
 		if _, err := unix.Read(h.watch, events[:]); err == unix.EAGAIN {
-			return h.masks, nil
+			return h.found, nil
 		}
 		unix.Close(h.watch)
 		h.watch = -1
@@ -86,8 +86,8 @@ func hostMasks(ctx context.Context) ([]hostMask, error) {
 		unix.Close(watch)
 		watch = -1
 	}
-	h.watch, h.masks = watch, scan.masks
-	return h.masks, nil
+	h.watch, h.found = watch, &hostRoot{scan.masks, scan.top}
+	return h.found, nil
 }
 
 type maskScan struct {
@@ -95,6 +95,7 @@ type maskScan struct {
 	blind bool
 	seen  map[string]bool
 	masks []hostMask
+	top   []topName
 }
 
 func (s *maskScan) add(m hostMask) {
@@ -124,9 +125,19 @@ func (s *maskScan) host() error {
 		return err
 	}
 	for _, e := range top {
+		p := "/" + e.Name()
 		if e.Name() != "etc" {
-			if err := s.judge("/"+e.Name(), e); err != nil {
+			if err := s.judge(p, e); err != nil {
 				return err
+			}
+		}
+		switch {
+		case s.seen[p] && e.Name() != "etc", p == "/proc", p == "/sys", p == "/dev":
+		case e.IsDir():
+			s.top = append(s.top, topName{name: e.Name()})
+		case e.Type() == fs.ModeSymlink:
+			if link, err := os.Readlink(p); err == nil {
+				s.top = append(s.top, topName{name: e.Name(), link: link})
 			}
 		}
 	}

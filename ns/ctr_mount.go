@@ -24,8 +24,10 @@ type Mount struct {
 type mountTree struct {
 	scratch *Step // the tmpfs of the container, with the directories dev, nodes and empty
 	root    *Step
-	bare    bool // the root may lack proc, sys and dev
-	nodes   bool // nodes has device files: not in a user namespace, where nobody can make any
+	parts   []*Step // the mounts that root is made of, none if it was kept
+	binds   []*Step // of Mounts, nil for what is none
+	bare    bool    // the root may lack proc, sys and dev
+	nodes   bool    // nodes has device files: not in a user namespace, where nobody can make any
 }
 
 // open opens a path below dir.
@@ -162,15 +164,12 @@ func (t *mountTree) device(p *Plan, name string) *Step {
 
 // makeDev fills the scratch tmpfs, which is the current directory, with what dev needs.
 func (t *mountTree) makeDev(p *Plan) {
-	mkdir := func(name string, mode uint32) {
-		p.Do(fmt.Sprintf("mkdir %q", name), unix.SYS_MKDIRAT, unix.AT_FDCWD, name, mode)
-	}
-	mkdir("empty", 0555)
-	mkdir("nodes", 0755)
-	mkdir("dev", 0755)
-	mkdir("dev/pts", 0755)
-	mkdir("dev/shm", 01777)
-	mkdir("dev/mqueue", 01777)
+	p.mkdir("empty", 0555)
+	p.mkdir("nodes", 0755)
+	p.mkdir("dev", 0755)
+	p.mkdir("dev/pts", 0755)
+	p.mkdir("dev/shm", 01777)
+	p.mkdir("dev/mqueue", 01777)
 	for _, l := range [][2]string{{"pts/ptmx", "ptmx"}, {"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"}} {
 		p.Do(fmt.Sprintf("symlink %q", l[1]), unix.SYS_SYMLINKAT, l[0], unix.AT_FDCWD, "dev/"+l[1])
 	}
@@ -203,11 +202,9 @@ func (t *mountTree) dev(p *Plan) {
 }
 
 // user mounts what the container's maker asked for.
-func (t *mountTree) user(p *Plan, m Mount, bind int) {
-	var from *Step
+func (t *mountTree) user(p *Plan, m Mount, from *Step) {
 	attr := m.Attr | unix.MOUNT_ATTR_NODEV
-	if m.From != nil {
-		from = p.Send(bind)
+	if from != nil {
 		p.Do(fmt.Sprintf("mount_setattr %q", m.Target), unix.SYS_MOUNT_SETATTR, from, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, []any{attr, 0, 0, 0}, 32)
 	} else {
 		from = p.newFS(m.Type, attr, m.Data...)

@@ -1,6 +1,7 @@
 package ns
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,9 +25,6 @@ func inside(t testing.TB, s Spec, argv ...string) (string, int) {
 	}
 	defer r.Close()
 	s.Stdio[1], s.Stdio[2] = w, w
-	if s.Flags == 0 {
-		s.Flags = CtrFlags
-	}
 	p, err := Create(withTimeout(t), s)
 	w.Close()
 	if err != nil {
@@ -43,22 +41,69 @@ func inside(t testing.TB, s Spec, argv ...string) (string, int) {
 	return string(b), status(t, p).ExitStatus()
 }
 
-const idMap = "0 100000 65536\n"
+const (
+	idMap   = "0 100000 65536\n"
+	idFirst = 100000
+)
 
+// eachCtr tests containers with and without a user namespace, and those of an ordinary user, for which
+// TestRootless executes the tests as one.
 func eachCtr(t *testing.T, f func(t *testing.T, s Spec)) {
-	needsRoot(t)
-	for _, x := range []struct {
-		name string
-		s    Spec
-	}{
-		{"root", Spec{Opt: Opt{Flags: CtrFlags}}},
-		{"user", Spec{Opt: Opt{Flags: CtrFlags | unix.CLONE_NEWUSER}, UidMap: idMap, GidMap: idMap}},
-	} {
-		t.Run(x.name, func(t *testing.T) {
-			x.s.Hostname, x.s.Domainname, x.s.Caps = "web", "example", DefaultCaps
-			f(t, x.s)
+	kinds := map[string]Spec{
+		"root": {Opt: Opt{Flags: CtrFlags}},
+		"user": {Opt: Opt{Flags: CtrFlags | unix.CLONE_NEWUSER}, UidMap: idMap, GidMap: idMap},
+	}
+	if os.Geteuid() != 0 {
+		kinds = map[string]Spec{"rootless": {Opt: Opt{Flags: CtrFlags | unix.CLONE_NEWUSER},
+			UidMap: fmt.Sprintf("0 %d 1\n", os.Geteuid()), GidMap: fmt.Sprintf("0 %d 1\n", os.Getegid())}}
+	}
+	for name, s := range kinds {
+		t.Run(name, func(t *testing.T) {
+			s.Hostname, s.Domainname, s.Caps = "web", "example", DefaultCaps
+			f(t, s)
 		})
 	}
+}
+
+// Containers of a server that is an ordinary user's.
+func TestRootless(t *testing.T) {
+	needsRoot(t)
+	home := publicDir(t, 65534)
+	cmd := exec.CommandContext(withTimeout(t), "/proc/self/exe", "-test.v",
+		"-test.run=^(TestCtr|TestDevices|TestRootDir|TestRootOverlay|TestMountTarget|TestCtrLeavesNothing|TestEnter|TestScratch|TestUserNotMapped)$")
+	cmd.Dir = home
+	cmd.Env = append(os.Environ(), "HOME="+home, "XDG_RUNTIME_DIR="+home, "TMPDIR="+home)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.CombinedOutput()
+	if err != nil || bytes.Contains(out, []byte("--- SKIP")) || !bytes.Contains(out, []byte("--- PASS: TestCtr/rootless")) {
+		t.Errorf("as an ordinary user: %v\n%s", err, out)
+	}
+}
+
+// publicDir is a directory that everybody can get at and uid owns.
+func publicDir(t testing.TB, uid int) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(dir, uid, uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// ownDir is a directory of the container's root.
+func ownDir(t testing.TB, s Spec) string {
+	uid := 0
+	if s.UidMap == idMap {
+		uid = idFirst
+	}
+	return publicDir(t, uid)
 }
 
 func TestCtr(t *testing.T) {
@@ -82,7 +127,7 @@ func TestCtr(t *testing.T) {
 			{`cd /dev; stat -c '%n %F %t %T' null zero full random urandom tty`, "null character special file 1 3\nzero character special file 1 5\nfull character special file 1 7\n" +
 				"random character special file 1 8\nurandom character special file 1 9\ntty character special file 5 0"},
 			{`echo x >/dev/null && head -c3 /dev/zero | wc -c; readlink /dev/ptmx /dev/fd /dev/stdin`, "3\npts/ptmx\n/proc/self/fd\n/proc/self/fd/0"},
-			{`stat -f -c %T /dev /dev/pts /dev/mqueue /proc /sys /`, "tmpfs\ndevpts\nmqueue\nproc\nsysfs\noverlayfs"},
+			{`stat -f -c %T /dev /dev/pts /dev/mqueue /proc /sys /usr`, "tmpfs\ndevpts\nmqueue\nproc\nsysfs\noverlayfs"},
 			// Nothing of the host's mounts, and nothing that is not the container's own kind.
 			{`awk '{for (i = 7; $i != "-"; i++); print $(i+1)}' /proc/self/mountinfo | sort -u | grep -v devtmpfs | tr '\n' ' '`, "cgroup2 devpts mqueue overlay proc sysfs tmpfs"},
 			{`for d in root home run tmp var srv mnt media boot; do ls -A /$d; done`, ""},
@@ -253,8 +298,8 @@ func TestExecInCtr(t *testing.T) {
 	})
 }
 
-// rootDir is a directory with just enough in it.
-func rootDir(t testing.TB) string {
+// rootDir is a directory of the container's root with just enough in it.
+func rootDir(t testing.TB, s Spec) string {
 	t.Helper()
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {
@@ -264,11 +309,10 @@ func rootDir(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
+	dir := ownDir(t, s)
 	if err := os.Mkdir(dir+"/bin", 0755); err != nil {
 		t.Fatal(err)
 	}
-	os.Chmod(dir, 0755)
 	if err := os.WriteFile(dir+"/bin/busybox", b, 0755); err != nil {
 		t.Fatal(err)
 	}
@@ -289,42 +333,96 @@ func openDir(t testing.TB, name string) *os.File {
 }
 
 func TestRootDir(t *testing.T) {
-	needsRoot(t)
-	dir := rootDir(t)
-	s := Spec{Root: Root{Dir: openDir(t, dir)}, Caps: DefaultCaps, Hostname: "web"}
-	out, code := inside(t, s, "sh", "-c", "busybox ls /; echo x >/made; echo $$; exit 4")
-	if out != "bin\ndev\nproc\nsys\n1\n" || code != 4 {
-		t.Errorf("says %q, status %d", out, code)
-	}
-	if b, err := os.ReadFile(dir + "/made"); string(b) != "x\n" {
-		t.Errorf("written in the root: %q, %v", b, err)
-	}
-	s.ReadOnly = true
-	if out, _ := inside(t, s, "sh", "-c", "echo x >/again || echo refused"); !strings.Contains(out, "refused") {
-		t.Errorf("read-only root: %q", out)
-	}
+	eachCtr(t, func(t *testing.T, s Spec) {
+		dir := rootDir(t, s)
+		s.Root.Dir = openDir(t, dir)
+		out, code := inside(t, s, "sh", "-c", "busybox ls /; echo x >/made; echo $$; exit 4")
+		if out != "bin\ndev\nproc\nsys\n1\n" || code != 4 {
+			t.Errorf("says %q, status %d", out, code)
+		}
+		if b, err := os.ReadFile(dir + "/made"); string(b) != "x\n" {
+			t.Errorf("written in the root: %q, %v", b, err)
+		}
+		s.ReadOnly = true
+		if out, _ := inside(t, s, "sh", "-c", "echo x >/again || echo refused"); !strings.Contains(out, "refused") {
+			t.Errorf("read-only root: %q", out)
+		}
+	})
 }
 
 func TestRootOverlay(t *testing.T) {
-	needsRoot(t)
-	low, top, scratch := rootDir(t), t.TempDir(), t.TempDir()
-	os.Chmod(top, 0755)
-	os.WriteFile(top+"/top", []byte("top\n"), 0644)
-	os.WriteFile(low+"/top", []byte("low\n"), 0644)
-	s := Spec{Root: Root{Lower: []*os.File{openDir(t, top), openDir(t, low)}}, Caps: DefaultCaps}
-	if out, _ := inside(t, s, "sh", "-c", "busybox cat /top; echo new >/top; busybox cat /top"); out != "top\nnew\n" {
-		t.Errorf("says %q", out)
-	}
-	if b, _ := os.ReadFile(top + "/top"); string(b) != "top\n" {
-		t.Errorf("the layer has %q", b)
-	}
-	// A scratch layer that is kept is found again by the next run; the disk's or a tmpfs's, an overlay is none.
-	s.Root.Scratch = openDir(t, scratch)
-	for _, want := range []string{"top\n", "kept\n"} {
-		if out, _ := inside(t, s, "sh", "-c", "busybox cat /top; echo kept >/top"); out != want {
-			t.Errorf("says %q, want %q", out, want)
+	eachCtr(t, func(t *testing.T, s Spec) {
+		low, top := rootDir(t, s), ownDir(t, s)
+		os.WriteFile(top+"/top", []byte("top\n"), 0644)
+		os.WriteFile(low+"/top", []byte("low\n"), 0644)
+		s.Root.Lower = []*os.File{openDir(t, top), openDir(t, low)}
+		if out, _ := inside(t, s, "sh", "-c", "busybox cat /top; echo new >/new; busybox cat /new /etc/hostname"); out != "top\nnew\nweb\n" {
+			t.Errorf("says %q", out)
 		}
-	}
+		if _, err := os.Stat(top + "/new"); err == nil {
+			t.Error("written into the layer")
+		}
+	})
+}
+
+// A root may be read-only, all of it.
+func TestReadOnly(t *testing.T) {
+	eachCtr(t, func(t *testing.T, s Spec) {
+		s.ReadOnly = true
+		out, _ := inside(t, s, "sh", "-c", "for d in / /etc /usr /usr/bin /tmp; do echo x >$d/x; done 2>&1 | grep -c 'Read-only file system'; echo x >/dev/shm/x && echo shm")
+		if out != "5\nshm\n" {
+			t.Errorf("says %q", out)
+		}
+	})
+}
+
+// What is written stays from one run to the next, with who owns it, and goes when it is given up.
+func TestScratch(t *testing.T) {
+	eachCtr(t, func(t *testing.T, s Spec) {
+		s.Root.Scratch = new(Scratch)
+		defer s.Root.Scratch.Close()
+		script := "echo run >>/etc/runs; cat /etc/runs /root/f; rm -f /etc/passwd /etc/shadow; cat /etc/passwd; echo file >/root/f; cp /bin/true /root/mine && /root/mine && id -u; stat -c %u /root/f; ls /dev/shm; touch /dev/shm/x"
+		for n, want := range []string{"run\n", "run\nrun\nfile\n", "run\nrun\nrun\nfile\n"} {
+			out, _ := inside(t, s, "sh", "-c", "{ "+script+"; } 2>/dev/null")
+			if out != want+"0\n0\n" {
+				t.Errorf("run %d says %q", n+1, out)
+			}
+			if n == 1 { // a run that fails loses nothing
+				bad := s
+				bad.Mounts = []Mount{{Target: "/x", Type: "nonesuch"}}
+				if _, err := Create(withTimeout(t), bad); err == nil {
+					t.Error("a file system that there is not")
+				}
+			}
+		}
+		if strings.Contains(hostState(t), "overlay") {
+			t.Error("mounted on the host")
+		}
+		s.Root.Scratch.Close()
+		if out, _ := inside(t, s, "sh", "-c", script); strings.Count(out, "run") != 1 {
+			t.Errorf("after Close: %q", out)
+		}
+	})
+}
+
+// Whom the container does not have is refused, and not root in his place.
+func TestUserNotMapped(t *testing.T) {
+	eachCtr(t, func(t *testing.T, s Spec) {
+		if s.Flags&unix.CLONE_NEWUSER == 0 {
+			return
+		}
+		for _, u := range []Cred{{Uid: 100000}, {Gid: 100000}, {Groups: []uint32{100000}}} {
+			s.User = u
+			p, err := Create(withTimeout(t), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Exec(withTimeout(t), []string{"true"}, []string{"PATH=/bin"}); err == nil {
+				t.Errorf("%+v runs", u)
+			}
+			p.End()
+		}
+	})
 }
 
 // A root that cannot be had is an error, and nothing stays open.
@@ -340,7 +438,6 @@ func TestRootErrors(t *testing.T) {
 	for _, x := range []Spec{
 		{Root: Root{Dir: gone}},
 		{Root: Root{Lower: []*os.File{dir, gone}}},
-		{Root: Root{Scratch: gone}},
 		{Root: Root{Dir: dir}, Mounts: []Mount{{Target: "/x", From: dir}, {Target: "/y", From: gone}}},
 	} {
 		if p, err := Create(withTimeout(t), x); err == nil {
@@ -358,7 +455,7 @@ func TestRootWithLinks(t *testing.T) {
 	needsRoot(t)
 	for _, name := range []string{"proc", "sys", "dev"} {
 		for _, rel := range []bool{false, true} {
-			dir, marker := rootDir(t), t.TempDir()
+			dir, marker := rootDir(t, Spec{}), t.TempDir()
 			target := marker
 			if rel {
 				target = "../../../../../../.." + marker
@@ -386,20 +483,27 @@ func TestRootWithLinks(t *testing.T) {
 
 // Links in a mount's target mean what they mean in the root, also while they change.
 func TestMountTarget(t *testing.T) {
-	needsRoot(t)
-	dir, marker, vol := rootDir(t), t.TempDir(), t.TempDir()
-	os.Chmod(vol, 0755)
+	eachCtr(t, testMountTarget)
+}
+
+func testMountTarget(t *testing.T, s Spec) {
+	dir, marker, vol := rootDir(t, s), ownDir(t, s), ownDir(t, s)
 	os.WriteFile(vol+"/f", []byte("volume\n"), 0644)
 	os.Symlink(marker, dir+"/link")
 	os.MkdirAll(dir+marker, 0755)
 	os.Mkdir(dir+"/swap", 0755)
 	os.Symlink(marker, dir+"/swapped")
-	root := openDir(t, dir)
-	s := Spec{Root: Root{Dir: root}, Caps: DefaultCaps, Mounts: []Mount{
+	for _, d := range []string{"/swap", marker} { // and what is on the way to it
+		for d = dir + d; d != dir && os.Geteuid() == 0 && s.UidMap == idMap; d = filepath.Dir(d) {
+			os.Chown(d, idFirst, idFirst)
+		}
+	}
+	s.Root.Dir = openDir(t, dir)
+	s.Mounts = []Mount{
 		{Target: "/data", From: openDir(t, vol), Attr: unix.MOUNT_ATTR_RDONLY},
 		{Target: "/link/below", From: openDir(t, vol)},
 		{Target: "/run", Type: "tmpfs", Data: []string{"size=1m"}},
-	}}
+	}
 	out, _ := inside(t, s, "sh", "-c", "busybox cat /data/f "+marker+"/below/f; echo x >/data/g; echo x >/run/x && busybox df /run | busybox tail -1")
 	if !strings.HasPrefix(out, "volume\nvolume\n") || !strings.Contains(out, "Read-only") || !strings.Contains(out, "1024") {
 		t.Errorf("says %q", out)
@@ -417,9 +521,14 @@ func TestMountTarget(t *testing.T) {
 			}
 		}
 	}()
-	s.Flags = unix.CLONE_NEWNS | unix.CLONE_NEWPID
+	s.Flags &= unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID
+	s.Hostname = ""
 	s.Mounts = []Mount{{Target: "/swap/a/b", From: openDir(t, vol)}}
-	for range 300 {
+	rounds := 300
+	if os.Geteuid() != 0 {
+		rounds = 30 // the same plan: that it is refused nothing
+	}
+	for range rounds {
 		if p, err := Create(withTimeout(t), s); err == nil {
 			p.End()
 		}
@@ -453,6 +562,74 @@ func init() {
 			return fmt.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
 		return p.End()
+	}
+}
+
+// Mounts of the host: what is below a container's root is not in it.
+func init() {
+	roles["mounts"] = func() error {
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return err
+		}
+		top, below := os.Args[1], os.Args[2] // directories of the host's root
+		for _, dir := range []string{top, below + "/x", "/tmp", "/opt"} {
+			if err := unix.Mount("secret", dir, "tmpfs", 0, "mode=0755"); err != nil {
+				return err
+			}
+			if err := os.WriteFile(dir+"/secret", nil, 0644); err != nil {
+				return err
+			}
+		}
+		// As in a container of another engine, and a /usr of its own.
+		if err := unix.Mount("/etc/hosts", "/etc/hosts", "", unix.MS_BIND, ""); err != nil {
+			return err
+		}
+		if err := unix.Mount("overlay", "/usr", "overlay", 0, "lowerdir=/usr:"+below); err != nil {
+			return err
+		}
+		for _, s := range []Spec{
+			{Opt: Opt{Flags: CtrFlags}, Caps: DefaultCaps, Hostname: "web"},
+			{Opt: Opt{Flags: CtrFlags | unix.CLONE_NEWUSER}, UidMap: idMap, GidMap: idMap, Caps: DefaultCaps, Hostname: "web"},
+		} {
+			for _, readOnly := range []bool{false, true} {
+				s.ReadOnly = readOnly
+				s.Stdio = [3]*os.File{nil, os.Stdout, os.Stderr}
+				p, err := Create(context.Background(), s)
+				if err != nil {
+					return err
+				}
+				script := `ls -d /*/secret /*/*/secret 2>/dev/null; for d in "$@"; do ls $d; done; grep -c ^root: /etc/passwd; ls -d /bin/ls
+					for d in /usr /usr/share; do { echo x >$d/new; } 2>&1 | grep -o "Read-only file system"; done; echo`
+				if err := p.Exec(context.Background(), []string{"sh", "-c", script, "sh", top, below}, []string{"PATH=/bin"}); err != nil {
+					return err
+				}
+				waitEnd(p.Pidfd)
+				p.End()
+			}
+		}
+		return nil
+	}
+}
+
+func TestHostMounts(t *testing.T) {
+	needsRoot(t)
+	var dirs []string
+	for range 2 {
+		dir, err := os.MkdirTemp("/", "ctrfs-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		os.Chmod(dir, 0755)
+		dirs = append(dirs, dir)
+	}
+	if err := os.Mkdir(dirs[1]+"/x", 0755); err != nil {
+		t.Fatal(err)
+	}
+	out := runRole(t, "mounts", &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}, dirs...)
+	const ro = "Read-only file system\nRead-only file system\n"
+	if want := "x\n1\n/bin/ls\n\nx\n1\n/bin/ls\n" + ro + "\n1\n/bin/ls\n\n1\n/bin/ls\n" + ro + "\n"; out != want {
+		t.Errorf("inside:\n%q, want\n%q", out, want)
 	}
 }
 

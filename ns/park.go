@@ -121,6 +121,10 @@ func (p *Plan) Become(c Cred) {
 		groups = le.AppendUint32(groups, g)
 	}
 	p.Do("setgroups", unix.SYS_SETGROUPS, len(c.Groups), groups)
+	p.setIDs(c)
+}
+
+func (p *Plan) setIDs(c Cred) {
 	p.Do(fmt.Sprintf("setresgid %d", c.Gid), unix.SYS_SETRESGID, c.Gid, c.Gid, c.Gid)
 	p.Do(fmt.Sprintf("setresuid %d", c.Uid), unix.SYS_SETRESUID, c.Uid, c.Uid, c.Uid)
 }
@@ -234,10 +238,15 @@ func (p *Parked) sendmsg(b []byte, files []int) error {
 	return err
 }
 
-// receive reads an answer; io.EOF means that the process took the plan and is the stub no more.
+// receive reads an answer, and what the plan gives ahead of it; io.EOF means that the process took the
+// plan and is the stub no more.
 func (p *Parked) receive(plan *Plan) error {
 	table := make([]byte, entrySize*(len(plan.steps)+1))
-	n, err := p.ctl.Read(table)
+	n, fd, err := p.recvmsg(table)
+	if err == nil && n == giftSize {
+		plan.given = os.NewFile(uintptr(fd), "given")
+		n, _, err = p.recvmsg(table)
+	}
 	switch {
 	case errors.Is(err, unix.ECONNRESET): // it ended without having read the plan
 		return ErrExited
@@ -245,6 +254,40 @@ func (p *Parked) receive(plan *Plan) error {
 		return err
 	}
 	return plan.take(table[:n])
+}
+
+// giftSize is the size of the message that has a descriptor, which no answer has.
+const giftSize = 1
+
+// give sends a descriptor of the process's ahead of the answer, for Plan.given.
+func (p *Plan) give(fd *Step) {
+	const rights = unix.SOL_SOCKET | unix.SCM_RIGHTS<<32
+	p.Do("give a descriptor", unix.SYS_SENDMSG, 3,
+		[]any{0, 0, []any{"x", giftSize}, 1, []any{uint64(unix.SizeofCmsghdr + 4), uint64(rights), fd}, unix.CmsgSpace(4), 0}, 0)
+}
+
+// recvmsg reads a message, and the one descriptor that may come with it.
+func (p *Parked) recvmsg(b []byte) (n, fd int, err error) {
+	fd = -1
+	c, err := p.ctl.SyscallConn()
+	if err != nil {
+		return 0, -1, err
+	}
+	var oob [24]byte // unix.CmsgSpace(4)
+	nb := 0
+	if e := c.Read(func(s uintptr) bool {
+		n, nb, _, _, err = unix.Recvmsg(int(s), b, oob[:], unix.MSG_CMSG_CLOEXEC)
+		return err != unix.EAGAIN
+	}); e != nil {
+		return 0, -1, e
+	}
+	if err == nil && nb == len(oob) {
+		fd = int(int32(le.Uint32(oob[unix.SizeofCmsghdr:])))
+	}
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	return n, fd, err
 }
 
 // Close lets go of the process: what is still parked ends, what runs a program goes on. It waits

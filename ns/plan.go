@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -13,7 +14,8 @@ import (
 // that does nothing else: a Parked one. The first call that fails ends the plan.
 type Plan struct {
 	steps []*Step
-	files []int // sent with the plan, in the order of their steps
+	files []int    // sent with the plan, in the order of their steps
+	given *os.File // what a step of it gave us
 }
 
 // A Step is one system call of a Plan.

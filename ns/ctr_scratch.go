@@ -1,0 +1,36 @@
+package ns
+
+import "os"
+
+// A Scratch is the scratch layer of a container from one run to the next, and its user namespace, in which
+// the layer's files belong to somebody. It is one container's at a time. The layer is in memory, at most half of
+// it, counted to the cgroup of who writes it, and mounted nowhere while no container has it.
+type Scratch struct {
+	root *os.File // the whole root on it: a mount that belongs to no mount namespace
+	user *os.File // nil without a user namespace
+}
+
+// full reports whether there is something in it.
+func (s *Scratch) full() bool { return s != nil && s.root != nil }
+
+// Close gives it up: when the last container on it has ended too, what it holds is gone.
+func (s *Scratch) Close() {
+	for _, f := range []*os.File{s.root, s.user} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	s.root, s.user = nil, nil
+}
+
+// keep takes the root that a new container gave back in place of the one that it was given, which is now
+// mounted in it: before Linux 6.15 nothing can be done with that but once.
+func (s *Scratch) keep(root *os.File) {
+	if root == nil {
+		return
+	}
+	if s.root != nil {
+		s.root.Close()
+	}
+	s.root = root
+}
