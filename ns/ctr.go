@@ -135,9 +135,18 @@ func Enter(ctx context.Context, pidfd int, s Spec) (*Parked, error) {
 	} else {
 		flags &^= unix.CLONE_NEWPID
 	}
+	// It is not born in the cgroup: a thread of ours waits for each clone until it executes the stub, and in a group that is
+	// frozen or throttled it would wait as long as the group's owner likes, and every garbage collection with it.
+	o.Cgroup = nil
 	p, err := o.start(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if s.Cgroup != nil {
+		if err := write(s.Cgroup, "cgroup.procs", strconv.Itoa(p.Pid)); err != nil {
+			p.End()
+			return nil, fmt.Errorf("enter cgroup: %w", err)
+		}
 	}
 	plan := &Plan{}
 	plan.begin(&s.Opt)

@@ -1,8 +1,11 @@
 package ctr
 
 import (
+	"context"
 	"fmt"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"ctrfs/fs"
@@ -80,4 +83,52 @@ func TestUserInside(t *testing.T) {
 		s.read("u/wait")
 		root.rmdir("u")
 	}
+}
+
+// Who enters a container that is frozen waits for it, and nobody else does: neither other starts nor the collector, for
+// which all threads must be reached.
+func TestEnterFrozen(t *testing.T) {
+	s := newSession(t)
+	s.mkdir("f")
+	s.write("f/ctl", "exec /bin/sleep 1000")
+	group := s.set.names["f"].run.group
+	if err := group.Freeze(s.ctx); err != nil {
+		t.Fatal(err)
+	}
+	frozen, cancel := context.WithCancel(s.ctx)
+	inside := *s
+	inside.ctx = frozen
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if h, err := inside.open("f/proc/clone", fs.Write); err == nil {
+				h.Close(s.ctx)
+				t.Error("entered a frozen container")
+			}
+		})
+	}
+	// All eight are in it when the group says so.
+	for n := 0; n < 9; {
+		pids, err := group.Procs()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n = len(pids)
+		runtime.GC()
+	}
+	s.mkdir("g")
+	s.write("g/ctl", "exec /bin/true")
+	s.read("g/wait")
+	s.rmdir("g")
+	cancel()
+	all.Wait()
+	if err := group.Thaw(s.ctx); err != nil {
+		t.Fatal(err)
+	}
+	h := s.clone("f")
+	s.say(h, "exec /bin/true")
+	h.Close(s.ctx)
+	s.write("f/ctl", "kill")
+	s.read("f/wait")
+	s.rmdir("f")
 }
