@@ -39,7 +39,8 @@ func step(s, op, result string) (next []string) {
 			next = append(next, then)
 		}
 	}
-	if s == dyingCreated || s == dyingRunning { // it may have ended before
+	// It may have ended before: one that is only created also by a delete, which ends it first.
+	if s == dyingCreated || s == dyingRunning || s == string(isCreated) {
 		next = step(string(isStopped), op, result)
 	}
 	cannot := fmt.Sprintf("cannot %s a %s container", op, seen(s))
@@ -229,7 +230,7 @@ func follow(ctx context.Context, t *testing.T, s *session) {
 		return
 	}
 	defer h.Close(context.Background())
-	began, ended := map[string]bool{}, map[string]bool{}
+	ended := map[string]string{}
 	var text []byte
 	last := 0
 	for off := int64(0); ; {
@@ -264,15 +265,14 @@ func follow(ctx context.Context, t *testing.T, s *session) {
 			case "lost":
 				t.Errorf("%s", line)
 			case "start":
-				if ended[pid] {
-					t.Errorf("it has ended: %s", line)
+				if ended[pid] != "" {
+					t.Errorf("it has ended: %s\n%s", line, ended[pid])
 				}
-				began[pid] = true
 			case "exit":
-				if ended[pid] {
-					t.Errorf("twice: %s", line)
+				if ended[pid] != "" {
+					t.Errorf("twice: %s\n%s", line, ended[pid])
 				}
-				ended[pid] = true
+				ended[pid] = line
 			}
 		}
 	}
