@@ -46,13 +46,15 @@ type Ctr struct {
 
 	space *proc.Space
 
-	turn chan struct{} // has a token while a verb changes the state
+	turn    chan struct{} // has a token while a verb changes the state
+	scratch ns.Scratch    // used by who has the turn
 
 	mu    sync.Mutex // guards what follows; it is taken before Containers.mu
 	name  string
 	state state
 	spec  spec
 	run   *run          // the present or the last one
+	group *ns.Group     // nil before the first run, after one whose processes were killed by it, and where none may be made
 	next  chan struct{} // closed when there is a run, or the container is gone
 	gone  bool
 }

@@ -29,6 +29,12 @@ func newSession(t *testing.T) *session {
 		}
 		t.Skip("needs root")
 	}
+	return newSessionOf(t, &fs.Client{})
+}
+
+// newSessionOf is the session of a client whose server is his own.
+func newSessionOf(t *testing.T, client *fs.Client) *session {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	groups, err := ns.FindCgroups("ctrfs-test")
@@ -36,10 +42,11 @@ func newSession(t *testing.T) *session {
 		t.Fatal(err)
 	}
 	t.Cleanup(groups.Close)
+	client.Errors = new(fs.Errors)
 	feed := new(fs.Feed)
-	set := &Containers{Processes: &proc.Processes{Feed: feed}, Cgroups: groups, Feed: feed, Log: slog.Default()}
+	set := &Containers{Processes: &proc.Processes{Feed: feed}, Cgroups: groups, Feed: feed, Log: slog.Default(), Uid: client.Uid, Gid: client.Gid}
 	set.Processes.Ctr = set.Of
-	return &session{t, fs.WithClient(ctx, &fs.Client{Errors: new(fs.Errors)}), set, set.Dir("ctr", 1)}
+	return &session{t, fs.WithClient(ctx, client), set, set.Dir("ctr", 1)}
 }
 
 func (s *session) open(path string, how fs.How) (fs.Handle, error) {

@@ -34,22 +34,54 @@ const failedCode = 128
 // park makes the container's name spaces, cgroup and root, and parks its first process. Who calls has the turn.
 func (c *Ctr) park(ctx context.Context) error {
 	c.mu.Lock()
-	s := c.spec
+	s, group := c.spec, c.group
 	c.mu.Unlock()
-	group, err := c.set.Cgroups.MakeGroup(c.id)
-	if err != nil && (os.Geteuid() == 0 || !errors.Is(err, fs.ErrPerm)) {
-		return err
+	if group == nil {
+		var err error
+		group, err = c.set.Cgroups.MakeGroup(c.id)
+		if err != nil && (os.Geteuid() == 0 || !errors.Is(err, fs.ErrPerm)) {
+			return err
+		}
 	}
 	r := &run{group: group, done: make(chan struct{})}
 	if err := c.clone(ctx, r, s); err != nil {
 		if group != nil {
 			group.Kill() // it is empty, unless the failure came late
-			group.Remove(context.WithoutCancel(ctx))
+			err = errors.Join(err, c.ungroup(context.WithoutCancel(ctx), group))
 		}
 		return err
 	}
+	c.mu.Lock()
+	c.group = group
+	c.mu.Unlock()
 	c.begin(r, isCreated)
 	go c.watch(r)
+	return nil
+}
+
+// ungroup removes the container's group when all in it have ended.
+func (c *Ctr) ungroup(ctx context.Context, group *ns.Group) error {
+	if group == nil {
+		return nil
+	}
+	if err := group.Remove(ctx); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.group = nil
+	c.mu.Unlock()
+	return nil
+}
+
+// free lets go of what lasts from run to run. No run goes on, and who calls has the turn.
+func (c *Ctr) free(ctx context.Context) error {
+	c.mu.Lock()
+	group := c.group
+	c.mu.Unlock()
+	if err := c.ungroup(ctx, group); err != nil {
+		return err
+	}
+	c.scratch.Close()
 	return nil
 }
 
@@ -80,6 +112,7 @@ func (c *Ctr) clone(ctx context.Context, r *run, s spec) error {
 		return err
 	}
 	defer closeRoot(root)
+	root.Scratch = &c.scratch
 	stdio, err := proc.NewStdio()
 	if err != nil {
 		return err
@@ -219,9 +252,15 @@ func (c *Ctr) watch(r *run) {
 		exit = ns.Exit{User: -1, Sys: -1, Real: -1}
 	}
 	if r.group != nil {
-		r.group.Kill() // fails only where there is nobody left
-		if err := r.group.Remove(context.Background()); err != nil {
-			c.set.Log.Error("remove cgroup", "ctr", c.Name(), "error", err)
+		// All that it started ended before it: who is there still was put there from outside. A group that was ever
+		// killed takes nobody any more; else it stays for the next run, with the memory that the scratch layer has.
+		if there, err := r.group.Populated(); there || err != nil {
+			r.group.Kill()
+		}
+		if _, err := r.group.Dir(); err != nil {
+			if err := c.ungroup(context.Background(), r.group); err != nil {
+				c.set.Log.Error("remove cgroup", "ctr", c.Name(), "error", err)
+			}
 		}
 	}
 	r.job.Over()
@@ -309,10 +348,16 @@ func (r *run) kill() error {
 		return nil
 	default:
 	}
-	if r.group == nil {
-		return r.job.Process().Signal(unix.SIGKILL) // the end of a pid name space
+	if r.group != nil {
+		// What is frozen by version 1 does not die of a signal.
+		if frozen, err := r.group.Frozen(); frozen || err != nil {
+			return r.group.Kill()
+		}
 	}
-	return r.group.Kill()
+	if err := r.job.Process().Signal(unix.SIGKILL); !errors.Is(err, ns.ErrExited) { // the end of a pid name space
+		return err
+	}
+	return nil
 }
 
 // signal sends a signal to all processes of the run (pid 0), all but the first (-1), or to the one that has pid on the
@@ -361,6 +406,9 @@ func (cs *Containers) Close() {
 		c.turn <- struct{}{} // no verb from now on
 		if r, err := c.current(); err == nil && r.kill() == nil {
 			<-r.done
+		}
+		if err := c.free(context.Background()); err != nil {
+			cs.Log.Error("remove cgroup", "ctr", c.Name(), "error", err)
 		}
 	}
 	cs.Cgroups.Close()

@@ -188,9 +188,12 @@ func (c *Ctr) delete(ctx context.Context, _ []string) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if r.job != nil {
-			r.job.Unpin()
-		}
+	}
+	if err := c.free(ctx); err != nil {
+		return err
+	}
+	if r != nil && r.job != nil {
+		r.job.Unpin()
 	}
 	c.forget()
 	return nil

@@ -1,0 +1,102 @@
+package ctr
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"ctrfs/fs"
+)
+
+// A container that is started again finds what it wrote, and what its group counts of memory is still that; a new one of
+// its name finds nothing.
+func TestAgain(t *testing.T) {
+	root := newSession(t)
+	for _, s := range []*session{root, root.as(fs.Client{Uid: 4321, Gid: 4321})} {
+		for range 2 {
+			c, err := s.set.make(s.ctx, "t") // past the mode of the directory, which is root's
+			if err != nil {
+				t.Fatal(err)
+			}
+			var group string
+			for _, want := range []string{"run\n", "run\nrun\n", "run\nrun\nrun\n"} {
+				s.write("t/args", "/bin/sh -c 'echo run >>/root/runs; cat /root/runs'")
+				s.write("t/ctl", "create")
+				if g := s.read("t/cgroup"); group == "" {
+					group = g
+				} else if g != group {
+					t.Errorf("cgroup %q, before %q", g, group)
+				}
+				s.write("t/ctl", "start")
+				if got := s.read("t/stdout"); got != want {
+					t.Errorf("stdout %q, want %q; %q", got, want, s.read("t/stderr"))
+				}
+				s.read("t/wait")
+			}
+			if err := c.delete(s.ctx, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// Where a session's server is an ordinary user, a container works whole.
+func TestRootless(t *testing.T) {
+	const role = "CTR_TEST_ROOTLESS"
+	if os.Getenv(role) == "" {
+		newSession(t)
+		home := t.TempDir()
+		for _, d := range []string{home, filepath.Dir(home)} {
+			os.Chmod(d, 0755)
+		}
+		if err := os.Chown(home, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "/proc/self/exe", "-test.run=^TestRootless$", "-test.v")
+		cmd.Dir = home
+		cmd.Env = append(os.Environ(), role+"=1", "HOME="+home, "XDG_RUNTIME_DIR="+home, "TMPDIR="+home)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	s := newSessionOf(t, &fs.Client{Uid: 65534, Gid: 65534})
+	s.mkdir("t")
+	s.write("t/ctl", "exec /bin/sh -c 'hostname; id -u; echo $$; echo x >/root/x; read x; exit 3'")
+	h := s.clone("t")
+	s.say(h, "label in\nexec /bin/sh -c 'id -u; cat /proc/1/comm /root/x; exit 7'")
+	if got := s.read("t/proc/in/stdout"); got != "0\nsh\nx\n" {
+		t.Errorf("stdout inside: %q, %q", got, s.read("t/proc/in/stderr"))
+	}
+	if got := s.read("t/proc/in/wait"); !strings.HasSuffix(got, "'exit: 7'\n") {
+		t.Errorf("wait inside: %q", got)
+	}
+	h.Close(s.ctx)
+	s.write("t/ctl", "closeio")
+	if got := s.read("t/stdout"); got != "t\n0\n1\n" {
+		t.Errorf("stdout %q, stderr %q", got, s.read("t/stderr"))
+	}
+	if got := s.read("t/wait"); !strings.HasSuffix(got, " 'exit: 3' exit_code=768 reboot=none\n") {
+		t.Errorf("wait %q", got)
+	}
+	s.write("t/args", "sleep 1000")
+	s.write("t/ctl", "create")
+	s.say(s.clone("t"), "label in\nexec cat /root/x")
+	if got := s.read("t/proc/in/stdout"); got != "x\n" {
+		t.Errorf("inside a parked one: %q, %q", got, s.read("t/proc/in/stderr"))
+	}
+	s.write("t/ctl", "start")
+	s.write("t/ctl", "kill KILL 0")
+	if got := s.read("t/wait"); !strings.HasSuffix(got, " 'signal: KILL' exit_code=9 reboot=none\n") {
+		t.Errorf("wait %q", got)
+	}
+	s.rmdir("t")
+}
