@@ -455,6 +455,7 @@ func TestStubInDir(t *testing.T) {
 var roles = map[string]func() error{}
 
 func TestMain(m *testing.M) {
+	Tracer()
 	if role, ok := roles[os.Getenv("NS_TEST_ROLE")]; ok {
 		if err := role(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -462,8 +463,14 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	for _, f := range atExit {
+		f()
+	}
+	os.Exit(code)
 }
+
+var atExit []func() // after the tests
 
 func runRole(t *testing.T, role string, attr *syscall.SysProcAttr, args ...string) string {
 	t.Helper()

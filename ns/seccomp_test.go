@@ -277,7 +277,7 @@ func TestFilter386(t *testing.T) {
 // errors, a byte each, to descriptor 1. Without filters it would end at the
 // second (exit), with status 0.
 func elf386() []byte {
-	const at, head, buf = 0x8048000, 52 + 32, 0x8049000
+	const buf = 0x8049000
 	le := binary.LittleEndian
 	code := []byte{0x31, 0xff} // xor edi,edi
 	loop := len(code)
@@ -291,6 +291,12 @@ func elf386() []byte {
 	code = append(le.AppendUint32(append(code, 0xba), 1024), 0x31, 0xed, 0xcd, 0x80) // 1024)
 	code = append(code, 0xb8, 1, 0, 0, 0, 0x31, 0xdb, 0xcd, 0x80)                    // exit(0)
 
+	return elf32(code)
+}
+
+// elf32 is a 32-bit program of a page of code and a page of data.
+func elf32(code []byte) []byte {
+	const at, head = 0x8048000, 52 + 32
 	var b bytes.Buffer
 	b.WriteString("\x7fELF\x01\x01\x01" + strings.Repeat("\x00", 9))
 	binary.Write(&b, le, []uint16{2, 3})                                                      // ET_EXEC, EM_386

@@ -14,9 +14,12 @@ import (
 	"os/user"
 	"path/filepath"
 	"syscall"
+
+	"ctrfs/ns"
 )
 
 func main() {
+	ns.Tracer()
 	if err := run(os.Args[1:]); err != nil {
 		for _, err := range apiece(err) {
 			fmt.Fprintln(os.Stderr, "ctrfs:", err)

@@ -18,10 +18,13 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"ctrfs/ns"
 )
 
 // The test binary is ctrfs too, and a program that connects to a socket and waits there.
 func TestMain(m *testing.M) {
+	ns.Tracer()
 	switch role, _, _ := strings.Cut(os.Getenv("CTRFS_TEST_ROLE"), " "); role {
 	case "ctrfs":
 		main()

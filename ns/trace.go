@@ -1,0 +1,391 @@
+package ns
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// tracerName is the first argument of this program when it is a tracer.
+const tracerName = "ctrfs-tracer"
+
+var tracerReady bool
+
+// Tracer is the first thing that a program does in whose processes' name Process.Pctl is called: started by Pctl as a
+// tracer, it changes one process and does not return. A tracer is a process of its own so that nothing that happens to
+// the server leaves a process stopped, or with registers that are not its own; only its own end by SIGKILL while it has
+// one stopped does.
+func Tracer() {
+	tracerReady = true
+	if len(os.Args) != 2 || os.Args[0] != tracerName {
+		return
+	}
+	runtime.LockOSThread() // who traces is a thread
+	debug.SetGCPercent(-1)
+	signal.Ignore()
+	var reply traceReply
+	if err := serveTrace(&reply); err != nil {
+		var errno syscall.Errno
+		reply.Err = err.Error()
+		if errors.As(err, &errno) {
+			reply.Errno = errno
+		}
+	}
+	text, err := json.Marshal(reply)
+	if err == nil {
+		_, err = os.NewFile(3, "answer").Write(text) // EPIPE: nobody wants to know any more
+	}
+	if err != nil {
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func serveTrace(reply *traceReply) error {
+	var job traceJob
+	if err := json.Unmarshal([]byte(os.Args[1]), &job); err != nil {
+		return err
+	}
+	for fd := 3; fd <= 4; fd++ {
+		unix.CloseOnExec(fd)
+	}
+	p, err := FromFD(4)
+	if err != nil {
+		return err
+	}
+	m := &job.Pctl
+	if m.Join != nil {
+		fd := uintptr(5)
+		for _, k := range m.Join.Kinds {
+			m.Join.files = append(m.Join.files, os.NewFile(fd, k))
+			fd++
+		}
+		if slices.Contains(m.Join.Kinds, "mnt") {
+			m.Join.root = os.NewFile(fd, "root")
+		}
+	}
+	t := &tracer{p: p, as: job.As, m: m, threads: make(map[int]*tracee)}
+	// Memory of the process may be such that reading it waits for the process itself (userfaultfd).
+	t.patience = time.AfterFunc(10*stopTime, func() { os.Exit(2) })
+	err = t.run()
+	reply.Stopped = t.stopped
+	return err
+}
+
+// A tracer changes one process.
+type tracer struct {
+	p        *Process
+	as       *Cred
+	m        *Pctl
+	patience *time.Timer
+
+	threads map[int]*tracee // that it traces
+	order   []int
+	lead    *tracee // that makes the calls
+	sharer  *tracee // a thread of another process with the same descriptors
+	began   time.Time
+	stopped time.Duration
+	page    uint64 // memory in the process, of size bytes
+	size    uint64
+	socks   [2]int // a pair of sockets in the process, if ours is not -1
+	sock    int
+	given   []int // descriptors that it was given
+}
+
+var (
+	err32     = refusal(unix.ENOSYS, "process runs 32-bit code")
+	errFrozen = refusal(unix.EBUSY, "process is frozen")
+	errKernel = refusal(unix.EPERM, "process is a kernel thread")
+)
+
+func refusal(errno unix.Errno, format string, args ...any) error {
+	return &tracedError{fmt.Sprintf(format, args...), errno}
+}
+
+// path names a file of a thread: one of the process's, or the sharer.
+func (t *tracer) path(tid int, name string) string { return "/proc/" + strconv.Itoa(tid) + "/" + name }
+
+// tasks are the process's threads that have not ended.
+func (t *tracer) tasks() ([]int, error) {
+	all, err := numbers(t.p.path("task"))
+	if err = t.p.verify("task", err); err != nil {
+		return nil, err
+	}
+	if len(all) == 1 {
+		return all, nil
+	}
+	live := all[:0]
+	for _, tid := range all {
+		if st, err := t.stat(tid); err == nil && st.State != 'Z' && st.State != 'X' {
+			live = append(live, tid)
+		}
+	}
+	if len(live) == 0 {
+		return nil, ErrExited
+	}
+	return live, nil
+}
+
+func (t *tracer) stat(tid int) (Stat, error) {
+	text, err := readFile(t.path(tid, "stat"), maxText)
+	if err != nil {
+		return Stat{}, t.p.verify("stat", err)
+	}
+	return parseStat(text)
+}
+
+func (t *tracer) status(tid int) (Status, error) {
+	text, err := readFile(t.path(tid, "status"), 1<<20)
+	if err != nil {
+		return Status{}, t.p.verify("status", err)
+	}
+	return parseStatus(text)
+}
+
+// run is the whole life of a tracer. Whatever it returns, no thread is stopped by it any more.
+func (t *tracer) run() error {
+	tids, err := t.tasks()
+	if err != nil {
+		return err
+	}
+	if err := t.seize(tids[:1]); err != nil {
+		return err
+	}
+	t.lead = t.threads[tids[0]]
+	if err := t.p.Check(); err != nil { // the number is another's: it was not touched
+		return err
+	}
+	if t.as != nil { // this thread's permitted capabilities were still its own when it asked
+		if err := t.p.mayTrace(*t.as); err != nil {
+			return err
+		}
+	}
+	if err := t.refuse(len(tids)); err != nil {
+		return err
+	}
+	if err := t.findSharer(len(tids)); err != nil {
+		return err
+	}
+	t.began = time.Now()
+	err = t.stop()
+	if err == nil {
+		err = t.change()
+	}
+	return errors.Join(err, t.release())
+}
+
+// seize begins to trace threads, with the client's ids, so that the kernel decides whether he may. From then on their
+// process gains no right by execve that it did not have.
+func (t *tracer) seize(tids []int) error {
+	var back *own
+	if t.as != nil {
+		back = mine()
+		if err := become(*t.as, t.as.Uid); err != nil {
+			return err
+		}
+	}
+	failed := 0
+	var err error
+	for _, tid := range tids {
+		if err = ptrace(unix.PTRACE_SEIZE, tid, 0, unix.PTRACE_O_TRACESYSGOOD); err != nil {
+			failed = tid
+			break
+		}
+		t.threads[tid] = &tracee{tid: tid}
+		t.order = append(t.order, tid)
+	}
+	if back != nil {
+		// As the client this thread could be killed by him; but nothing is stopped yet that was not before.
+		if err := back.restore(); err != nil {
+			return err
+		}
+	}
+	if err == unix.ESRCH {
+		return ErrExited
+	}
+	if err != nil {
+		return t.whyNot(failed, err)
+	}
+	return nil
+}
+
+// whyNot finds the reason for which a thread cannot be traced.
+func (t *tracer) whyNot(tid int, err error) error {
+	if err != unix.EPERM {
+		return fmt.Errorf("trace %d: %w", tid, err)
+	}
+	if err := t.p.Check(); err != nil {
+		return err
+	}
+	stat, e := t.stat(tid)
+	st, e2 := t.status(tid)
+	switch own := mine(); {
+	case e != nil || e2 != nil || stat.State == 'Z' || stat.State == 'X':
+		return ErrExited
+	case st.TracerPid != 0:
+		return refusal(unix.EBUSY, "process is traced by process %d", st.TracerPid)
+	case st.RSS < 0:
+		return errKernel
+	case t.as == nil && st.CapPrm&^(uint64(own.caps[0].Permitted)|uint64(own.caps[1].Permitted)<<32) != 0:
+		return refusal(unix.EPERM, "process has more capabilities than the server")
+	}
+	return fs.ErrPermission
+}
+
+// refuse looks for what would go wrong, before the process is stopped.
+func (t *tracer) refuse(threads int) error {
+	if verb := t.m.alone(); verb != "" && threads > 1 {
+		return refusal(unix.EBUSY, "%s: process has %d threads", verb, threads)
+	}
+	st, err := t.status(t.lead.tid)
+	if err != nil {
+		return err
+	}
+	if t.m.NewPgrp {
+		if sid, err := unix.Getsid(t.p.pid); err == nil && sid == t.p.pid {
+			return refusal(unix.EPERM, "newpgrp: process leads a session")
+		}
+	}
+	if err := t.m.needs(CapSet(st.CapEff)); err != nil {
+		return err
+	}
+	if t.m.flags()&unix.CLONE_NEWUSER != 0 {
+		its, e1 := nsInode(t.lead.tid, "user")
+		ours, e2 := nsInode(unix.Getpid(), "user")
+		if e1 != nil || e2 != nil || its != ours {
+			return refusal(unix.EPERM, "unshare user: process is in another user namespace than the server, which then may not write the maps")
+		}
+	}
+	if frozen(t.p) {
+		return errFrozen
+	}
+	// One look may meet a process that waits for its disk.
+	for range 200 {
+		stat, err := t.stat(t.lead.tid)
+		switch {
+		case err != nil:
+			return err
+		case stat.State == 'Z' || stat.State == 'X':
+			return ErrExited
+		case stat.State != 'D':
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return refusal(unix.EBUSY, "process waits in the kernel (a vfork, a device) and cannot be stopped")
+}
+
+// needs names the capability that the process lacks for what it is to do. It is the process's own that count: nobody can
+// do it for it.
+func (m *Pctl) needs(caps CapSet) error {
+	need := CapSet(0)
+	if flags := m.flags(); flags != 0 && flags&unix.CLONE_NEWUSER == 0 || m.Join != nil && len(m.Join.files) > 0 {
+		need = 1 << unix.CAP_SYS_ADMIN
+	}
+	if m.Join != nil && slices.Contains(m.Join.Kinds, "mnt") {
+		need |= 1 << unix.CAP_SYS_CHROOT
+	}
+	if lacks := need &^ caps; lacks != 0 {
+		name := m.alone()
+		if name == "" {
+			name = m.unshareName()
+		}
+		return refusal(unix.EPERM, "%s: process has not the capability %v", name, lacks)
+	}
+	return nil
+}
+
+// frozen reports whether the process is frozen by a control group: it would neither stop nor run a call.
+func frozen(p *Process) bool {
+	c, err := FindCgroups("")
+	if err != nil {
+		return false
+	}
+	in, err := p.Cgroups()
+	if err != nil {
+		return false
+	}
+	for _, m := range in {
+		h, file, thawed := c.v2, "cgroup.freeze", "0"
+		if m.Hierarchy != Unified {
+			h, file, thawed = c.with("freezer"), "freezer.state", "THAWED"
+		}
+		if h == nil || h.name != m.Hierarchy {
+			continue
+		}
+		dir, ok := h.dir(m.Path)
+		for ok && len(dir) > len(h.mount) {
+			text, err := readFile(dir+"/"+file, maxText)
+			if err == nil && strings.TrimSpace(string(text)) != thawed {
+				return true
+			}
+			dir = dir[:strings.LastIndexByte(dir, '/')]
+		}
+	}
+	return false
+}
+
+// findSharer looks for a process that has the same descriptors: where forkfd is to close some, and what makes newfd
+// impossible for several threads.
+func (t *tracer) findSharer(threads int) error {
+	if !t.m.NewFD && !t.m.ForkFD || threads == 1 && (t.m.NewFD || len(t.m.FDs) == 0) {
+		return nil
+	}
+	other, err := t.sharing("/proc")
+	if err != nil || other == 0 {
+		return err
+	}
+	if threads > 1 {
+		return refusal(unix.EBUSY, "process has %d threads and shares its descriptors with process %d", threads, other)
+	}
+	return t.share(other)
+}
+
+// sharing gives the number of another process with the same descriptors, of those that dir lists.
+func (t *tracer) sharing(dir string) (int, error) {
+	pids, err := numbers(dir)
+	if err != nil {
+		return 0, err
+	}
+	for _, pid := range pids {
+		if pid != t.p.pid && kcmp(t.lead.tid, pid, "fd") {
+			return pid, nil
+		}
+	}
+	return 0, nil
+}
+
+// share makes the process of another number the sharer.
+func (t *tracer) share(pid int) error {
+	other := &tracer{as: t.as, threads: make(map[int]*tracee)}
+	var err error
+	if other.p, err = Open(pid); err != nil {
+		return err
+	}
+	defer other.p.Close()
+	if err := other.seize([]int{pid}); err != nil {
+		return fmt.Errorf("forkfd: process %d, which shares the descriptors: %w", pid, err)
+	}
+	if t.as != nil {
+		if err := other.p.mayTrace(*t.as); err != nil {
+			return fmt.Errorf("forkfd: process %d, which shares the descriptors: %w", pid, err)
+		}
+	}
+	t.sharer = other.threads[pid]
+	if frozen(other.p) || !kcmp(t.lead.tid, pid, "fd") {
+		return fmt.Errorf("forkfd: process %d, which shares the descriptors: %w", pid, errFrozen)
+	}
+	return nil
+}
