@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -119,12 +118,14 @@ func (c *Cgroups) open(life *hierarchy, file string) (*Group, error) {
 		return nil, err
 	}
 	g := &Group{cgroups: c, name: file, path: life.group(path), dir: dir, v1: make(map[*hierarchy]*os.File)}
-	_, err = unix.Fgetxattr(int(dir.Fd()), killedAttr, nil)
-	g.killed = err == nil
+	g.killed = at(dir, func(fd int) error {
+		_, err := unix.Fgetxattr(fd, killedAttr, nil)
+		return err
+	}) == nil
 	return g, nil
 }
 
-// Close forgets the group, which stays. Nothing else may be under way.
+// Close forgets the group, which stays. What is under way ends as for a group that is gone.
 func (g *Group) Close() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -293,17 +294,38 @@ func walkDown(dir *os.File, depth int, left *int, f func(*os.File) error) error 
 	if err == nil {
 		err = f(dir)
 	}
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, fs.ErrClosed) {
 		return nil // ENODEV: a file of a group that was removed
 	}
 	return err
 }
 
+// at calls f with the descriptor of a group's directory, which stays that one's until f returns though another closes
+// the group meanwhile.
+func at(dir *os.File, f func(fd int) error) error {
+	conn, err := dir.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if e := conn.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
+		return fs.ErrClosed
+	}
+	return err
+}
+
+// openAt is openat(2) of a file of the group.
+func openAt(dir *os.File, name string, flags int) (fd int, err error) {
+	err = at(dir, func(d int) error {
+		fd, err = unix.Openat(d, name, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		return err
+	})
+	return fd, err
+}
+
 // openIn opens a file of the group behind dir, which is that group and no later
 // one of its name.
 func openIn(dir *os.File, name string, flags int) (*os.File, error) {
-	fd, err := unix.Openat(int(dir.Fd()), name, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	runtime.KeepAlive(dir)
+	fd, err := openAt(dir, name, flags|unix.O_NONBLOCK)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: filepath.Join(dir.Name(), name), Err: err}
 	}
@@ -312,8 +334,7 @@ func openIn(dir *os.File, name string, flags int) (*os.File, error) {
 
 // read gives the text of a file of the group, without the last newline.
 func read(dir *os.File, name string) (string, error) {
-	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-	runtime.KeepAlive(dir)
+	fd, err := openAt(dir, name, unix.O_RDONLY)
 	if err != nil {
 		return "", err
 	}
@@ -324,8 +345,7 @@ func read(dir *os.File, name string) (string, error) {
 
 // write writes a value into a file of the group.
 func write(dir *os.File, name, value string) error {
-	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-	runtime.KeepAlive(dir)
+	fd, err := openAt(dir, name, unix.O_WRONLY)
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,8 @@ func (g *Group) Kill() error {
 		return g.killAll("freezer.state", "FROZEN", "THAWED")
 	}
 	// The mark is there before the deed. No kernel with cgroup.kill lacks attributes.
-	if err := unix.Fsetxattr(int(g.dir.Fd()), killedAttr, []byte("1"), 0); err != nil && err != unix.EOPNOTSUPP {
+	mark := func(fd int) error { return unix.Fsetxattr(fd, killedAttr, []byte("1"), 0) }
+	if err := at(g.dir, mark); err != nil && err != unix.EOPNOTSUPP {
 		return err
 	}
 	err := write(g.dir, "cgroup.kill", "1")
