@@ -52,7 +52,7 @@ func (c *clone) Open(ctx context.Context, _ fs.How) (fs.Handle, error) {
 	return fs.NewCtl(
 		func(ctx context.Context) (string, error) { return p.self(ctx) },
 		func(ctx context.Context, msg string) error { return verbs.Do(p, ctx, msg) },
-		func(context.Context) error { return p.unclone() },
+		p.unclone,
 	), nil
 }
 
@@ -104,18 +104,23 @@ func (s *Space) enlist(j *Job) error {
 }
 
 // unclone is the close of the clone file: what has not begun a program is gone, and what is to end with the file is killed.
-func (p *Proc) unclone() error {
+func (p *Proc) unclone(ctx context.Context) error {
 	ps, j := p.space.Processes, p.job
+	defer ps.leave(j)
 	j.Stdio().In.EndUnused()
 	ps.mu.Lock()
 	parked, kill := j.parked != nil, j.parked != nil || j.killed
 	ps.mu.Unlock()
-	if kill {
-		j.proc.Signal(unix.SIGKILL) // fails only where it has ended
+	if !kill {
+		return nil
 	}
+	j.proc.Signal(unix.SIGKILL) // fails only where it has ended
+	// Until it is gone its number is still taken. One that the kernel holds is not waited for.
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	ns.Wait(ctx, j.proc)
 	if parked {
 		ps.forget(j)
 	}
-	ps.leave(j)
 	return nil
 }

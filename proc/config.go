@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 
 	spec "github.com/opencontainers/runtime-spec/specs-go"
@@ -13,7 +14,7 @@ import (
 
 // config is the parked process as a runtime-spec process object.
 func (p *Proc) config(context.Context) (string, error) {
-	out := spec.Process{Cwd: "/"}
+	var out spec.Process
 	var user ns.Cred
 	if err := p.change("config", func(j *Job) {
 		out.Args, out.Env, user = j.args, append([]string(nil), j.env...), j.user
@@ -22,6 +23,9 @@ func (p *Proc) config(context.Context) (string, error) {
 	}
 	out.User = spec.User{UID: user.Uid, GID: user.Gid, AdditionalGids: user.Groups}
 	limits, err := p.Process.Limits()
+	if err == nil {
+		out.Cwd, err = p.Process.Cwd(ns.Cred{Uid: uint32(os.Geteuid())}) // until its program runs nobody but root may look
+	}
 	if err != nil {
 		return "", err
 	}
@@ -124,4 +128,3 @@ func quote(words []string) string {
 	}
 	return strings.Join(q, " ")
 }
-

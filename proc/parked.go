@@ -104,12 +104,3 @@ func (p *Proc) wired(ctx context.Context, args []string) error {
 	}
 	return p.Process.SetCPUs(cred(ctx), cpus)
 }
-
-// newenv empties the environment; forkenv leaves it: it is the process's own already.
-func (p *Proc) newenv(context.Context, []string) error {
-	return p.change("newenv", func(j *Job) { j.env = nil })
-}
-
-func (p *Proc) forkenv(context.Context, []string) error {
-	return p.change("forkenv", func(*Job) {})
-}

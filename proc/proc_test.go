@@ -10,7 +10,13 @@ import (
 	"time"
 
 	"ctrfs/fs"
+	"ctrfs/ns"
 )
+
+func TestMain(m *testing.M) {
+	ns.Tracer()
+	os.Exit(m.Run())
+}
 
 // session is a client's use of a tree of processes.
 type session struct {

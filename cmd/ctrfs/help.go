@@ -11,14 +11,17 @@ var manual string
 // A page is a manual page as text, in the making.
 type page struct {
 	strings.Builder
-	indent int
+	left   int // where paragraphs begin, and their tags
+	indent int // where the present one's text does
 	words  []string // of the paragraph
 	asIs   bool     // lines are not filled
 	tag    bool     // the next line is a paragraph's tag
 }
 
-// width is that of a line of text.
-const width = 80
+const (
+	width = 80 // of a line of text
+	step  = 4  // of what stands below something, to the right
+)
 
 // plain makes text of a page of man(7) macros, as many of them as our pages use.
 func plain(source string) string {
@@ -45,20 +48,20 @@ func (p *page) line(line string) {
 	case "SH", "SS":
 		p.flush()
 		p.WriteString("\n" + rest + "\n")
-		p.indent, p.tag = 4, false
+		p.left, p.indent, p.tag = 4, 4, false
 	case "PP":
 		p.flush()
 		p.WriteString("\n")
-		p.indent = 4
+		p.indent = p.left
 	case "TP", "TQ":
 		p.flush()
-		p.tag, p.indent = true, p.indent&^7|4
+		p.tag, p.indent = true, p.left
 	case "RS":
 		p.flush()
-		p.indent = 12
+		p.left, p.indent = 8, 8
 	case "RE":
 		p.flush()
-		p.indent = 4
+		p.left, p.indent = 4, 4
 	case "nf", "EX":
 		p.flush()
 		p.asIs = true
@@ -68,17 +71,20 @@ func (p *page) line(line string) {
 		if rest == "" && !p.asIs {
 			return
 		}
-		if p.asIs {
+		if p.asIs && len(rest) <= width-p.indent {
 			p.put(rest)
 			return
 		}
 		if p.tag {
 			p.put(rest)
 			p.tag = false
-			p.indent += 4
+			p.indent += step
 			return
 		}
 		p.words = append(p.words, strings.Fields(rest)...)
+		if p.asIs {
+			p.flush()
+		}
 	}
 }
 

@@ -97,8 +97,8 @@ Two words
     A last 'line'.
     tag
         what it means
-            verb x|y
-                inside
+        verb x|y
+            inside
     more
         $ echo   \
 

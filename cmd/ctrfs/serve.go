@@ -50,7 +50,7 @@ func newServer(stop context.CancelFunc) (*server, error) {
 	}
 	uid, gid := s.Owner()
 	s.ctrs = &ctr.Containers{Processes: &s.processes, Cgroups: groups, Feed: &s.feed, Log: log, Uid: uid, Gid: gid}
-	s.processes.Feed, s.processes.Ctr = &s.feed, s.ctrs.Of
+	s.processes.Feed, s.processes.Ctr, s.processes.First = &s.feed, s.ctrs.Of, s.ctrs.First
 	s.machine = s.processes.Machine()
 	s.srv = &srv.Server{Root: s.root(), Users: users{}, Log: log}
 	return s, nil

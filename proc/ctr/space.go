@@ -2,6 +2,7 @@ package ctr
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strings"
 
@@ -209,6 +210,26 @@ func (cs *Containers) Of(p *ns.Process) (name string, xid uint32) {
 		}
 	}
 	return "", 0
+}
+
+// First is the first process of a container, for its owner to join.
+func (cs *Containers) First(ctx context.Context, name string) (*ns.Process, error) {
+	c, err := cs.find(name)
+	if err != nil {
+		return nil, fmt.Errorf("no such container: %q", name)
+	}
+	if !c.may(fs.ClientOf(ctx)) {
+		return nil, fs.ErrPerm
+	}
+	r, err := c.current()
+	if err != nil {
+		return nil, err
+	}
+	fd, err := r.job.Process().Dup()
+	if err != nil {
+		return nil, err
+	}
+	return ns.FromFD(fd)
 }
 
 // has says whether the process is in the run's group, or pid name space.
