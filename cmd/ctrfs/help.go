@@ -11,8 +11,8 @@ var manual string
 // A page is a manual page as text, in the making.
 type page struct {
 	strings.Builder
-	left   int // where paragraphs begin, and their tags
-	indent int // where the present one's text does
+	left   int      // where paragraphs begin, and their tags
+	indent int      // where the present one's text does
 	words  []string // of the paragraph
 	asIs   bool     // lines are not filled
 	tag    bool     // the next line is a paragraph's tag
@@ -48,7 +48,7 @@ func (p *page) line(line string) {
 	case "SH", "SS":
 		p.flush()
 		p.WriteString("\n" + rest + "\n")
-		p.left, p.indent, p.tag = 4, 4, false
+		p.left, p.indent, p.tag = step, step, false
 	case "PP":
 		p.flush()
 		p.WriteString("\n")
@@ -58,10 +58,10 @@ func (p *page) line(line string) {
 		p.tag, p.indent = true, p.left
 	case "RS":
 		p.flush()
-		p.left, p.indent = 8, 8
+		p.left, p.indent = 2*step, 2*step
 	case "RE":
 		p.flush()
-		p.left, p.indent = 4, 4
+		p.left, p.indent = step, step
 	case "nf", "EX":
 		p.flush()
 		p.asIs = true

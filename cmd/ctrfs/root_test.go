@@ -58,6 +58,7 @@ x \- it
 \fBx\fR [ \fB\-a\fI addr\fR ]
 
 .I dir/a
+\fIdir\fR/{one two three four five six seven eight nine ten eleven twelve thirteen fourteen}
 .fi
 .SS "Two words"
 .B bold
@@ -77,6 +78,8 @@ inside
 .RE
 .TP
 .B more
+.TQ
+.B still
 .EX
 $ echo   \e
 .EE
@@ -89,6 +92,8 @@ SYNOPSIS
     x [ -a addr ]
 
     dir/a
+    dir/{one two three four five six seven eight nine ten eleven twelve thirteen
+    fourteen}
 
 Two words
     bold and read(2), which is a line that is longer than what there is room
@@ -100,6 +105,7 @@ Two words
         verb x|y
             inside
     more
+    still
         $ echo   \
 
 END
