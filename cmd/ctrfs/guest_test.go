@@ -51,7 +51,7 @@ func TestGuest(t *testing.T) {
 }
 
 // lacking ends a test for want of something that only CI must have.
-func lacking(t *testing.T, what string) {
+func lacking(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatal(what)

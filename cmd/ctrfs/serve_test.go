@@ -40,10 +40,10 @@ func TestMain(m *testing.M) {
 type daemon struct {
 	*exec.Cmd
 	said chan string // the lines of its standard error
-	t    *testing.T
+	t    testing.TB
 }
 
-func role(t *testing.T, name string, args ...string) *exec.Cmd {
+func role(t testing.TB, name string, args ...string) *exec.Cmd {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
@@ -57,7 +57,7 @@ func start(t *testing.T, until string, args ...string) *daemon {
 	return launch(t, until, role(t, "ctrfs", args...))
 }
 
-func launch(t *testing.T, until string, cmd *exec.Cmd) *daemon {
+func launch(t testing.TB, until string, cmd *exec.Cmd) *daemon {
 	t.Helper()
 	d := &daemon{cmd, make(chan string, 1000), t}
 	stderr, err := cmd.StderrPipe()
