@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +33,8 @@ type Group struct {
 	mu     sync.Mutex              // guards what follows
 	v1     map[*hierarchy]*os.File // where limits are; not the hierarchy of its life
 	killed bool
+	closed bool
+	waits  map[*os.File]struct{} // cgroup.events, of those who wait there
 }
 
 // ErrKilled is given by a group that takes no more processes.
@@ -117,7 +120,7 @@ func (c *Cgroups) open(life *hierarchy, file string) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{cgroups: c, name: file, path: life.group(path), dir: dir, v1: make(map[*hierarchy]*os.File)}
+	g := &Group{cgroups: c, name: file, path: life.group(path), dir: dir, v1: make(map[*hierarchy]*os.File), waits: make(map[*os.File]struct{})}
 	g.killed = at(dir, func(fd int) error {
 		_, err := unix.Fgetxattr(fd, killedAttr, nil)
 		return err
@@ -133,6 +136,10 @@ func (g *Group) Close() error {
 		dir.Close()
 	}
 	clear(g.v1)
+	g.closed = true
+	for f := range g.waits {
+		f.SetReadDeadline(time.Unix(1, 0))
+	}
 	return g.dir.Close()
 }
 

@@ -185,13 +185,26 @@ func waitProcs(ctx context.Context, dir *os.File) error {
 // await waits until cgroup.events has that value. The kernel wakes pollers of
 // the file at each change; the runtime's poller is one, though it asks for
 // reading only, because such a file is always ready for that and the wake-up
-// makes its edge.
+// makes its edge. Nobody is woken by the removal of the group, not even by the
+// change before it if that was less than 10 ms after another: Close does it.
 func (g *Group) await(ctx context.Context, key, value string) error {
 	f, err := openIn(g.dir, "cgroup.events", unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	g.mu.Lock()
+	closed := g.closed
+	g.waits[f] = struct{}{}
+	g.mu.Unlock()
+	defer func() {
+		g.mu.Lock()
+		delete(g.waits, f)
+		g.mu.Unlock()
+	}()
+	if closed {
+		return fs.ErrClosed
+	}
 	conn, err := f.SyscallConn()
 	if err != nil {
 		return err
@@ -207,8 +220,10 @@ func (g *Group) await(ctx context.Context, key, value string) error {
 	switch {
 	case failed != nil:
 		return failed
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
 		return context.Cause(ctx)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fs.ErrClosed
 	}
 	return err
 }

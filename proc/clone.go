@@ -61,11 +61,14 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 
 // Start makes a process that was parked in the space with stdio a job of the user's; both are the job's from then on,
 // also when it fails. The caller holds the job. With began, which is called when its program runs, the job is pinned: its
-// record stays until Unpin, and whoever started it tells of its life.
+// record stays until Unpin, whoever started it tells of its life, and until Ready nobody can make it a program.
 func (s *Space) Start(parked *ns.Parked, stdio *Stdio, user ns.Cred, began func()) (*Job, error) {
 	j := &Job{
 		space: s, stdio: stdio, owner: user.Uid, pinned: began != nil, began: began,
 		turn: make(chan struct{}, 1), parked: parked, user: user, env: []string{defaultPath}, users: 1, over: make(chan struct{}),
+	}
+	if j.pinned {
+		j.turn <- struct{}{}
 	}
 	err := s.enlist(j)
 	if err != nil {

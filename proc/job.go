@@ -287,6 +287,14 @@ func (j *Job) event(topic, ctr string, words ...string) fs.Event {
 // Process is the job's process, as long as the job is held.
 func (j *Job) Process() *ns.Process { return j.proc }
 
+// cred is the user that it runs as.
+func (j *Job) cred() ns.Cred {
+	mu := &j.space.Processes.mu
+	mu.Lock()
+	defer mu.Unlock()
+	return j.user
+}
+
 // Stdio is its standard input, output and error.
 func (j *Job) Stdio() *Stdio {
 	mu := &j.space.Processes.mu
@@ -300,6 +308,9 @@ func (j *Job) Exec(ctx context.Context, args, env []string, prepare func(*ns.Par
 	p := &Proc{Process: j.proc, job: j, space: j.space}
 	return p.run(ctx, func(parked *ns.Parked) ([]string, []string, error) { return args, env, prepare(parked) })
 }
+
+// Ready lets others make a pinned job its program.
+func (j *Job) Ready() { <-j.turn }
 
 // Unpin ends the record of a pinned job and lets it go; what is open goes on.
 func (j *Job) Unpin() {

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
-	"github.com/moby/sys/mountinfo"
 
 	"ctrfs/fs"
 )
@@ -175,8 +174,6 @@ func leaks(t *testing.T, s *session) func() {
 		n := map[string]int{}
 		fds, _ := os.ReadDir("/proc/self/fd")
 		n["descriptors"] = len(fds)
-		mounts, _ := mountinfo.GetMounts(nil)
-		n["mounts"] = len(mounts)
 		groups, _ := filepath.Glob("/sys/fs/cgroup/unified/ctrfs-test/*/")
 		n["cgroups"] = len(groups)
 		links := map[string]bool{}

@@ -56,6 +56,7 @@ func (c *Ctr) park(ctx context.Context) error {
 	c.mu.Unlock()
 	c.begin(r, isCreated)
 	go c.watch(r)
+	r.job.Ready()
 	return nil
 }
 
@@ -144,6 +145,7 @@ func (c *Ctr) clone(ctx context.Context, r *run, s spec) error {
 	if r.group != nil {
 		if err = r.group.Enter(r.job.Process()); err != nil {
 			r.job.Process().Signal(unix.SIGKILL)
+			r.job.Ready()
 			r.job.Unpin()
 		}
 	}
@@ -201,8 +203,11 @@ func (c *Ctr) launch(ctx context.Context) error {
 	r, s := c.run, c.spec
 	c.mu.Unlock()
 	err := r.exec(ctx, s)
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case err == fs.ErrInUse: // somebody else has made it a program
+		return fmt.Errorf("cannot start a %s container", c.now())
 	}
 	c.mu.Lock()
 	r.failed = true
@@ -360,14 +365,22 @@ func (r *run) kill() error {
 	return nil
 }
 
+// freezeTime is how long a signal to all waits until all are frozen.
+const freezeTime = time.Second
+
 // signal sends a signal to all processes of the run (pid 0), all but the first (-1), or to the one that has pid on the
 // host. All are frozen meanwhile, so that none forks away from it, where that can be done.
 func (r *run) signal(ctx context.Context, sig unix.Signal, pid int) error {
 	if pid <= 0 && r.group != nil {
-		if err := r.group.Freeze(ctx); err != nil {
-			return err
+		// Who calls has the turn: a process that the kernel cannot stop must not keep others from killing it.
+		brief, cancel := context.WithTimeout(ctx, freezeTime)
+		err := r.group.Freeze(brief)
+		cancel()
+		if err == nil {
+			defer r.group.Thaw(context.WithoutCancel(ctx))
+		} else if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		defer r.group.Thaw(context.WithoutCancel(ctx))
 	}
 	pids, err := r.pids()
 	if err != nil {
