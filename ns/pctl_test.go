@@ -364,7 +364,7 @@ func TestPctlRefused(t *testing.T) {
 		}
 		refused(t, x, uts, fmt.Sprintf("process is traced by process %d", unix.Gettid()))
 		th := &tracee{tid: x.p.pid}
-		if err := errors.Join(th.ptrace(unix.PTRACE_INTERRUPT, 0, 0), th.settle(stopTime), th.ptrace(unix.PTRACE_DETACH, 0, 0)); err != nil {
+		if err := errors.Join(th.ptrace(unix.PTRACE_INTERRUPT, 0, 0), th.settle(), th.ptrace(unix.PTRACE_DETACH, 0, 0)); err != nil {
 			t.Fatal(err)
 		}
 		x.finish()

@@ -53,7 +53,7 @@ func (t *tracer) stop() error {
 		}
 		for _, tid := range tids {
 			if th := t.threads[tid]; th != nil {
-				switch err := th.settle(stopTime); {
+				switch err := th.settle(); {
 				case err == ErrExited:
 					t.forget(tid)
 				case err != nil:
@@ -73,10 +73,10 @@ func (t *tracer) halt(th *tracee) error {
 	if err := th.ptrace(unix.PTRACE_INTERRUPT, 0, 0); err != nil {
 		return gone(err)
 	}
-	return th.settle(stopTime)
+	return th.settle()
 }
 
-// take makes th ready for calls. System call filters are suspended while it is traced; where that is not possible, and
+// take looks at what of th must be put back. System call filters are suspended while it is traced; where that is not possible, and
 // there is one, nobody knows what it would do.
 func (t *tracer) take(th *tracee) error {
 	if err := th.ptrace(unix.PTRACE_SETOPTIONS, 0, unix.PTRACE_O_TRACESYSGOOD|unix.PTRACE_O_SUSPEND_SECCOMP); err != nil {
@@ -113,8 +113,27 @@ func (t *tracer) change() error {
 	if err != nil {
 		return t.p.verify("task", err)
 	}
-	if err := t.take(t.lead); err != nil {
-		return err
+	all := []*tracee{t.lead}
+	for _, tid := range t.order {
+		if th := t.threads[tid]; th != t.lead {
+			all = append(all, th)
+		}
+	}
+	if t.sharer != nil {
+		all = append(all, t.sharer)
+	}
+	for _, th := range all {
+		if err := t.take(th); err != nil {
+			return err
+		}
+	}
+	if !t.changing.CompareAndSwap(false, true) { // who gave up is about to end this process
+		select {}
+	}
+	for _, th := range all {
+		if err := th.begin(); err != nil {
+			return err
+		}
 	}
 	defer t.letGo()
 	plan := new(Plan)
@@ -144,7 +163,7 @@ func (t *tracer) change() error {
 // undo brings one thread back.
 func (t *tracer) undo(old *snapshot, th *tracee) {
 	back := new(Plan)
-	if th.lost && t.recover(th) != nil || !old.undo(back, th.tid) {
+	if !old.undo(back, th.tid) {
 		return
 	}
 	if th != t.lead {
@@ -152,20 +171,6 @@ func (t *tracer) undo(old *snapshot, th *tracee) {
 		back.steps = slices.DeleteFunc(back.steps, func(s *Step) bool { return s.nr == unix.SYS_SETPGID })
 	}
 	t.carry(th, back) // what it could not do is told
-}
-
-// recover waits for a thread that did not come to the end of a call: it was frozen. That may take long, and nobody else
-// could put it right.
-func (t *tracer) recover(th *tracee) error {
-	t.patience.Stop()
-	if err := th.ptrace(unix.PTRACE_INTERRUPT, 0, 0); err != nil {
-		return gone(err)
-	}
-	if err := th.settle(0); err != nil {
-		return err
-	}
-	th.lost = false
-	return nil
 }
 
 // follow takes the other threads to the namespaces that the first one has now.
@@ -191,9 +196,6 @@ func (t *tracer) follow() error {
 		if th == t.lead {
 			continue
 		}
-		if err := t.take(th); err != nil {
-			return err
-		}
 		if err := t.carry(th, plan); err != nil {
 			return err
 		}
@@ -205,9 +207,6 @@ func (t *tracer) follow() error {
 func (t *tracer) closeOld() error {
 	if t.sharer == nil {
 		return nil
-	}
-	if err := t.take(t.sharer); err != nil {
-		return err
 	}
 	for _, fd := range t.m.FDs {
 		if _, err := t.sharer.call(unix.SYS_CLOSE, [6]uint64{uint64(fd)}); err != nil { // EBADF: it was not open
@@ -377,9 +376,6 @@ func (t *tracer) fetch(th *tracee, n int) error {
 
 // letGo takes out of the process what was only for the tracer.
 func (t *tracer) letGo() {
-	if t.lead.lost {
-		return
-	}
 	for _, fd := range t.given {
 		if _, err := t.lead.call(unix.SYS_CLOSE, [6]uint64{uint64(fd)}); err != nil { // EBADF: newfd was there first
 			return
@@ -451,12 +447,7 @@ func (t *tracer) release() error {
 		if th == nil {
 			continue
 		}
-		if th.lost {
-			if err := t.recover(th); err != nil {
-				continue
-			}
-		}
-		if err := th.release(); err != nil && err != ErrExited {
+		if err := th.release(); err != nil && err != ErrExited { // it has ended, or was never stopped
 			errs = errors.Join(errs, err)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -22,8 +21,7 @@ type tracee struct {
 	rseq  uint64 // address of rseq_cs, 0: none
 	cs    uint64 // what stood there
 	sud   userDispatch
-	alien bool // it has other registers than its own
-	lost  bool // and did not come to the end of a call
+	alien bool // it has not its own registers and mask
 }
 
 // userDispatch is struct ptrace_sud_config.
@@ -35,11 +33,6 @@ const (
 	syscallStop      = unix.SIGTRAP | 0x80
 	prStatus         = 1 // NT_PRSTATUS
 )
-
-// stopTime is how long a thread may take to stop before anything was done to it.
-const stopTime = time.Second
-
-var errNoStop = errors.New("process does not stop")
 
 func ptrace(request, tid int, addr, data uintptr) error {
 	if _, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, uintptr(request), uintptr(tid), addr, data, 0, 0); errno != 0 {
@@ -68,37 +61,29 @@ func (t *tracee) setRegs(r *regs) error {
 	return t.ptrace(unix.PTRACE_SETREGSET, prStatus, uintptr(unsafe.Pointer(&v)))
 }
 
-// wait waits for the next stop of the thread: its wait status. It looks again and again, because there is no wait with a
-// time-out, and nearly always the stop comes within microseconds. limit 0 is none.
-func (t *tracee) wait(limit time.Duration) (unix.WaitStatus, error) {
-	began := time.Now()
+// wait waits for the next stop of the thread: its wait status. That may take long, when the process has been frozen: then
+// all goes on when it goes on, and nobody else could put it right.
+func (t *tracee) wait() (unix.WaitStatus, error) {
 	for {
 		var ws unix.WaitStatus
-		pid, err := unix.Wait4(t.tid, &ws, unix.WALL|unix.WNOHANG, nil)
-		switch waited := time.Since(began); {
+		switch _, err := unix.Wait4(t.tid, &ws, unix.WALL, nil); {
 		case err == unix.EINTR:
 		case err == unix.ECHILD:
 			return 0, ErrExited
 		case err != nil:
 			return 0, fmt.Errorf("wait4 %d: %w", t.tid, err)
-		case pid == t.tid && (ws.Exited() || ws.Signaled()):
+		case ws.Exited() || ws.Signaled():
 			return 0, ErrExited
-		case pid == t.tid:
-			return ws, nil
-		case limit > 0 && waited > limit:
-			return 0, errNoStop
-		case waited > 300*time.Microsecond:
-			unix.Nanosleep(&unix.Timespec{Nsec: 20e3}, nil)
 		default:
-			unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+			return ws, nil
 		}
 	}
 }
 
 // settle waits for the stop that PTRACE_INTERRUPT asked for; signals that come before it are delivered.
-func (t *tracee) settle(limit time.Duration) error {
+func (t *tracee) settle() error {
 	for {
-		ws, err := t.wait(limit)
+		ws, err := t.wait()
 		if err != nil {
 			return err
 		}
@@ -153,14 +138,20 @@ func (t *tracee) take() error {
 			t.rseq, t.cs = rs.addr+8, le.Uint64(b)
 		}
 	}
-	// Programs whose system calls are another system's: ours would be too.
-	if t.ptrace(unix.PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, unsafe.Sizeof(t.sud), uintptr(unsafe.Pointer(&t.sud))) == nil && t.sud.mode != 0 {
+	// It fails before 6.4, which leaves it at none.
+	t.ptrace(unix.PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, unsafe.Sizeof(t.sud), uintptr(unsafe.Pointer(&t.sud)))
+	return nil
+}
+
+// begin makes the thread, of which take was called, one that only the tracer moves: no signal does.
+func (t *tracee) begin() error {
+	t.alien = true
+	if t.sud.mode != 0 { // its system calls are another system's: ours would be too
 		if err := t.dispatch(userDispatch{}); err != nil {
-			return fmt.Errorf("system call user dispatch: %w", err)
+			return fmt.Errorf("system call user dispatch: %w", gone(err))
 		}
 	}
 	all := ^uint64(0)
-	t.alien = true
 	return gone(t.ptrace(ptraceSetSigmask, 8, uintptr(unsafe.Pointer(&all))))
 }
 
@@ -270,13 +261,11 @@ func (t *tracee) call(nr uint64, args [6]uint64) (int64, error) {
 		if err := t.setRegs(&r); err != nil {
 			return 0, gone(err)
 		}
-		t.lost = true
 		for range 2 { // its entry and its exit
 			if err := t.step(); err != nil {
 				return 0, err
 			}
 		}
-		t.lost = false
 		if err := t.getRegs(&r); err != nil {
 			return 0, gone(err)
 		}
@@ -293,7 +282,7 @@ func (t *tracee) step() error {
 		if err := t.ptrace(unix.PTRACE_SYSCALL, 0, sig); err != nil {
 			return gone(err)
 		}
-		ws, err := t.wait(stopTime)
+		ws, err := t.wait()
 		if err != nil {
 			return err
 		}
