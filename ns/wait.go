@@ -156,10 +156,7 @@ func (s *watcher) join(p *Process, own bool) (*watch, error) {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.exit != nil {
-		if own {
-			reap(fd)
-		}
+	if p.exit != nil && !(own && !reap(fd)) {
 		w := &watch{exit: p.exit, done: make(chan struct{})}
 		close(w.done)
 		return w, nil
@@ -224,7 +221,10 @@ func (s *watcher) finish(w *watch, e Exit) {
 		return
 	}
 	s.remove(w)
-	w.exit, w.p.exit = &e, &e
+	if w.p.exit == nil {
+		w.p.exit = &e
+	}
+	w.exit = w.p.exit
 	if w.own {
 		reap(w.fd)
 		w.users-- // Reap's; the caller has one too
@@ -268,16 +268,25 @@ func (s *watcher) event(ev unix.EpollEvent) {
 	}
 	s.mu.Lock()
 	w := s.watches[key]
+	own := false
 	if w != nil {
 		w.users++ // so that its descriptor stays
+		own = w.own
 	}
 	s.mu.Unlock()
 	if w == nil {
 		return
 	}
 	e, ok := w.look(ev.Events&unix.EPOLLHUP != 0)
+	// A child that was traced when it died is its parent's only when the tracer has let go of it. The kernel
+	// tells that too, and until then nobody could reap it.
+	traced := own && held(w.fd)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if traced {
+		s.leaveLocked(w)
+		return
+	}
 	if !ok && w.exit == nil {
 		e, ok = s.conn.look(w, ev.Events&unix.EPOLLHUP != 0)
 	}

@@ -149,8 +149,17 @@ func ours(fd int) bool {
 	return err == nil
 }
 
-// reap lets go of a child that has ended.
-func reap(fd int) { wait(fd, 0, nil) }
+// reap lets go of a child that has ended; false: it cannot yet, see held.
+func reap(fd int) bool {
+	si, err := wait(fd, 0, nil)
+	return err != nil || si.pid != 0
+}
+
+// held reports whether a child has ended for others to see but not for its parent: a tracer has yet to let go of it.
+func held(fd int) bool {
+	si, err := wait(fd, unix.WNOWAIT, nil)
+	return err == nil && si.pid == 0
+}
 
 // waited is the end of our own child, which stays a zombie.
 func waited(fd int) (Exit, bool) {
