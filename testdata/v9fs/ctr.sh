@@ -39,13 +39,13 @@ for k in $kinds; do
 	holds "$k: its end" $c/proc/"$p"/wait "*exit: 5*"
 	exec 3>&-
 	refused "$k: rmdir of what runs" . rmdir $c
-	cat $c/wait >/tmp/wait \&
+	cat $c/wait >/tmp/wait &
 	put $c/ctl kill
 	wait $!
 	holds "$k: kill" /tmp/wait "*'signal: KILL'*"
 	holds "$k: exitstatus of a kill" $c/exitstatus 137
 	put $c/ctl start
-	cat $c/wait >/tmp/wait \&
+	cat $c/wait >/tmp/wait &
 	put $c/ctl stop 1
 	wait $!
 	holds "$k: stop" /tmp/wait "*'signal: @(TERM|KILL)'*"

@@ -12,14 +12,14 @@ for k in $kinds T; do
 	is "$k: help" "$help" '*?'
 	get $m/version; version=$REPLY
 	is "$k: version" "$version" '*?'
-	is "$k: by bytes" "$(dd if=$m/version bs=1 status=none)" "$version"
-	is "$k: cat" "$(cat $m/version)" "$version"
-	is "$k: wc" "$(wc -l <$m/version)" "$(wc -l <<<"$version")"
-	is "$k: tail" "$(tail -n1 $m/version)" "${version##*$'\n'}"
+	same "$k: by bytes" "$(dd if=$m/version bs=1 status=none)" "$version"
+	same "$k: cat" "$(cat $m/version)" "$version"
+	same "$k: wc" "$(wc -l <$m/version)" "$(wc -l <<<"$version")"
+	same "$k: tail" "$(tail -n1 $m/version)" "${version##*$'\n'}"
 	cp $m/version /tmp/copy
 	holds "$k: cp" /tmp/copy "$version"
 	ok "$k: grep" grep -q . $m/version
-	is "$k: what does not exist" "$(ls $m/nosuch 2>&1)" "ls: cannot access '$m/nosuch': No such file or directory"
+	same "$k: what does not exist" "$(ls $m/nosuch 2>&1)" "ls: cannot access '$m/nosuch': No such file or directory"
 	ok "$k: ls .." ls $m/ctr/..
 
 	hung=
@@ -71,6 +71,6 @@ rmdir $m/ctr/stay*
 
 for o in msize=4096 msize=1048576 cache=mmap; do
 	attach L /n/o $o
-	is "$o" "$(cat /n/o/help)" "$help"
+	same "$o" "$(cat /n/o/help)" "$help"
 	umount /n/o
 done

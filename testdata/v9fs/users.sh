@@ -5,7 +5,7 @@ serve
 m=/n/L
 sleep 1000 &
 root=$!
-as 1000 sleep 1000 &
+setpriv --reuid=1000 --regid=1000 --clear-groups sleep 1000 &
 user=$!
 try eval '[ "$(stat -c %u /proc/$user)" = 1000 ]'
 
@@ -24,7 +24,7 @@ as 1000 sh -c "echo frob >$m/proc/$user/ctl" 2>/dev/null
 is 'a user sees his errors' "$(as 1000 cat $m/error)" '*frob*'
 ok 'another user does not' eval '! as 1001 cat $m/error | grep -q frob'
 ok 'nor does root' eval '! grep -q frob $m/error'
-is 'what a user starts is his' "$(as 1000 bash -c "exec 3<>$m/proc/clone; read -r p <&3; grep ^user $m/proc/\$p/status; stat -c %u $m/proc/\$p/ctl")" $'user 1000\n1000'
+is 'what a user starts is his' "$(as 1000 bash -c "exec 3<>$m/proc/clone; read -r p <&3; grep ^user $m/proc/\$p/status; stat -c %u $m/proc/\$p/ctl")" $'user *\n1000'
 ok 'a user kills his own' as 1000 sh -c "echo kill >$m/proc/$user/ctl"
 wait $user
 is 'which died of it' $? 137
