@@ -53,10 +53,14 @@ func step(s, op, result string) (next []string) {
 		may(errNoCtr.Error(), absent) // it was there when its file was opened
 	case op == "status":
 		may(seen(s), s)
+		if s == string(isNew) || s == string(isStopped) {
+			may(string(isCreated), s) // a start is under way, which creates it first
+		}
 	case op == "create" && (s == string(isNew) || s == string(isStopped)):
 		may("", string(isCreated))
 	case op == "start" && (s == string(isNew) || s == string(isStopped) || s == string(isCreated)):
 		may("", string(isRunning))
+		may("exec: no command", string(isStopped)) // its args are not set yet
 	case op == "start" && s == dyingCreated:
 		may("", dyingRunning)
 		if result != "" {
@@ -95,6 +99,19 @@ func (s *session) do(op, name string) string {
 		return err.Error()
 	}
 	return text
+}
+
+// end ends and deletes a container, if it is there.
+func (s *session) end(name string) {
+	s.t.Helper()
+	if s.do("status", name) == noSuch {
+		return
+	}
+	s.write(name+"/ctl", "killall")
+	if s.do("status", name) != string(isNew) {
+		s.read(name + "/wait")
+	}
+	s.rmdir(name)
 }
 
 type input struct{ name, op string }
@@ -141,7 +158,7 @@ func TestHistories(t *testing.T) {
 					out := s.do(in.op, in.name)
 					end := time.Now()
 					if in.op == "mkdir" && out == "" {
-						s.echo(in.name+"/args", "/bin/sleep 1000") // a start before is another's failure: see below
+						s.echo(in.name+"/args", "/bin/sleep 1000")
 					}
 					mu.Lock()
 					ops = append(ops, porcupine.Operation{ClientId: c, Input: in, Output: out, Call: call.UnixNano(), Return: end.UnixNano()})
@@ -160,9 +177,7 @@ func TestHistories(t *testing.T) {
 			t.Error("not decided in time")
 		}
 		for _, n := range names {
-			s.do("kill", n)
-			s.cat(n + "/wait")
-			s.do("delete", n)
+			s.end(n)
 		}
 	}
 	check()
@@ -330,14 +345,7 @@ func TestChaos(t *testing.T) {
 	}
 	all.Wait()
 	for _, name := range []string{"a", "b", "c", "d"} {
-		if _, err := s.cat(name + "/status"); err != nil {
-			continue
-		}
-		s.write(name+"/ctl", "killall")
-		if st := s.read(name + "/status"); !strings.HasPrefix(st, "new") {
-			s.read(name + "/wait")
-		}
-		s.rmdir(name)
+		s.end(name)
 	}
 	check()
 	stop()

@@ -142,15 +142,18 @@ func (c *Ctr) kill(ctx context.Context, args []string) error {
 	}
 	defer release()
 	r, err := c.current()
+	if err == nil && pid == 1 && c.now() != isCreated {
+		if err = r.job.Process().Signal(sig); !errors.Is(err, ns.ErrExited) {
+			return err
+		}
+	}
 	switch {
 	case err != nil && (sig == unix.SIGTERM || sig == unix.SIGKILL):
-		return nil // it has stopped
+		return nil // it has stopped, or its end is being noted
 	case err != nil:
 		return fs.Err(unix.ESRCH, "process not found")
 	case sig == unix.SIGKILL && pid == 0, c.now() == isCreated:
 		return r.kill()
-	case pid == 1:
-		return r.job.Process().Signal(sig)
 	}
 	return r.signal(ctx, sig, pid)
 }
