@@ -76,10 +76,9 @@ func NoDevs(p *Process) (undo func(), err error) {
 			d.Close()
 		}
 	}
-	go func() {
+	go func() { // the group goes with the last process in it
 		defer f.Close()
-		g := &Group{cgroups: c, dir: f}
-		if g.await(context.Background(), "populated", "0") == nil {
+		if waitProcs(context.Background(), f) == nil {
 			unix.Rmdir(dir)
 		}
 	}()

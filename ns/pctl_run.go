@@ -89,14 +89,31 @@ func (p *Parked) pctl(ctx context.Context, m *Pctl, old *snapshot) error {
 	if err == nil {
 		err = m.mapUser(p.Pid)
 	}
+	if ctx.Err() != nil { // it was killed
+		return err
+	}
+	p.closeSent(ctx, plan)
 	if err == nil {
 		return nil
 	}
-	back := new(Plan)
-	if old.undo(back, p.Pid) && ctx.Err() == nil {
+	if back := new(Plan); old.undo(back, p.Pid) {
 		p.Run(ctx, back)
+		p.closeSent(ctx, back)
 	}
 	return old.stays(err, p.Pid)
+}
+
+// closeSent closes the descriptors that were sent with a plan: some of them were not used.
+func (p *Parked) closeSent(ctx context.Context, sent *Plan) {
+	plan := new(Plan)
+	for _, s := range sent.steps {
+		if s.flags&stepLoad != 0 && s.result > 3 {
+			plan.Do("close", unix.SYS_CLOSE, s.Result()).Try() // EBADF: newfd has closed it
+		}
+	}
+	if len(plan.steps) > 0 {
+		p.Run(ctx, plan)
+	}
 }
 
 // mayTrace asks whether ptrace would let c trace the process: opening mem asks the kernel the same question, of the ids
