@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +54,13 @@ func parseAddr(s string) (addr, error) {
 	return addr{}, bad
 }
 
-func (a addr) String() string { return a.network + "!" + a.address }
+// String is what parseAddr understands.
+func (a addr) String() string {
+	if host, port, err := net.SplitHostPort(a.address); err == nil && a.network == "tcp" {
+		return "tcp!" + cmp.Or(host, "*") + "!" + port
+	}
+	return a.network + "!" + a.address
+}
 
 // defaultAddr is where a user's server listens if nothing else is said.
 func defaultAddr(uid int) (addr, error) {

@@ -36,6 +36,9 @@ func TestParseAddr(t *testing.T) {
 		if a != test.want || (err == nil) != (test.want != addr{}) {
 			t.Errorf("%q: %v, %v", test.in, a, err)
 		}
+		if again, err := parseAddr(a.String()); err != nil && a != (addr{}) || again != a {
+			t.Errorf("%q: written as %q", test.in, a)
+		}
 		if err != nil && !strings.Contains(err.Error(), strconv.Quote(test.in)) {
 			t.Errorf("%q: the error does not quote it: %v", test.in, err)
 		}
@@ -234,6 +237,34 @@ func TestInherited(t *testing.T) {
 	if _, err := (addr{"fd", strconv.Itoa(fd)}).listen(); !errors.Is(err, syscall.ENOTSOCK) {
 		t.Error(err)
 	}
+}
+
+// A socket that systemd passes and -a names too is one.
+func TestPassedAndNamed(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	f, err := l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := role(t, "ctrfs")
+	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", "LISTEN_FDS=1 LISTEN_PID=$$ exec " + self + " -a fd!3"}
+	cmd.ExtraFiles = []*os.File{f}
+	d := launch(t, "listening", cmd)
+	at := addr{"tcp", l.Addr().String()}
+	if out, err := remotely(t, "", "read", "-a", at.String(), "version"); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	d.Process.Signal(syscall.SIGTERM)
+	d.ends()
 }
 
 func TestPassed(t *testing.T) {

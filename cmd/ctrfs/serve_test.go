@@ -149,6 +149,11 @@ func TestRemote(t *testing.T) {
 			t.Error(out)
 		}
 	}
+	for _, args := range [][]string{{"frob"}, {"-frob"}, {"read"}, {"ls", "-frob"}} {
+		if _, err := remotely(t, "", args...); err == nil || err.Error() != "exit status 2" {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
 	// an interrupt ends a blocked read, and the server hears of it
 	cmd := role(t, "ctrfs", "read", "-a", "unix!"+path, "events")
 	out, err := cmd.StdoutPipe()
