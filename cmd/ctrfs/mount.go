@@ -52,7 +52,8 @@ func mount(ctx context.Context, root fs.Dir, sock, dir string) (unmount func(), 
 		slog.Info("mounted", "at", at, "by", "9p")
 		return func() {
 			// Lazily: who is in there shall not keep the server from ending.
-			if err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			// EINVAL: somebody has done it already.
+			if err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && err != unix.EINVAL {
 				slog.Error("unmount", "dir", at, "error", err)
 			}
 		}, nil
@@ -77,14 +78,14 @@ func v9fs(sock, at string) error {
 		return errors.New("no unix socket to mount by: add -a unix!PATH")
 	}
 	if os.Geteuid() != 0 {
-		return errors.New("only root may mount it")
+		return errors.New("only root may mount by 9p")
 	}
 	err := unix.Mount(sock, at, "9p", unix.MS_NOSUID|unix.MS_NODEV, v9fsOptions)
 	switch {
 	case errors.Is(err, syscall.ENODEV):
 		return fmt.Errorf("the kernel lacks the module 9p (package linux-image-%s; those called cloud have none)", runtime.GOARCH)
 	case errors.Is(err, syscall.EPERM):
-		return errors.New("only who has CAP_SYS_ADMIN on the host may mount it")
+		return errors.New("only who has CAP_SYS_ADMIN on the host may mount by 9p")
 	}
 	return err
 }
