@@ -239,7 +239,11 @@ func dotDot(t *testing.T, w *world, c *client) {
 	if len(m.Qids) != 7 || m.Qids[0] != m.Qids[3] || m.Qids[1] != m.Qids[6] {
 		t.Errorf("%s", m)
 	}
-	c.refused(22, "illegal name", "Twalk fid 0 newfid 2 names .")
+	if c.d != styx.Linux {
+		c.refused(22, "illegal name", "Twalk fid 0 newfid 2 names .")
+	} else if m := c.must("Twalk fid 0 newfid 3 names . d ."); len(m.Qids) != 3 || m.Qids[1] != m.Qids[2] {
+		t.Errorf("%s", m)
+	}
 	c.refused(22, "illegal name", "Twalk fid 0 newfid 2 names d/name")
 	c.refused(22, "illegal name", "Twalk fid 0 newfid 2 names ''")
 	c.refused(36, "File name too long", "Twalk fid 0 newfid 2 names %s", strings.Repeat("x", 256))
