@@ -79,7 +79,7 @@ func ParseLimit(word string) (uint64, error) {
 	}
 	n, err := strconv.ParseUint(word, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("no limit: %q", word)
+		return 0, fmt.Errorf("neither a number nor unlimited: %q", word)
 	}
 	return n, nil
 }
@@ -96,6 +96,9 @@ func (p *Process) SetLimit(c Cred, l Limit) error {
 	}
 	if resource < 0 {
 		return fmt.Errorf("no such limit: %q", l.Name)
+	}
+	if l.Soft > l.Hard {
+		return fmt.Errorf("limit %s: soft above hard: %w", l.Name, unix.EINVAL)
 	}
 	if c.Uid != 0 {
 		st, err := p.Status()

@@ -229,7 +229,7 @@ func TestSetLimit(t *testing.T) {
 			t.Errorf("%+v by %+v: %v", c.l, c.c, err)
 		}
 	}
-	if err := rootp.SetLimit(Cred{}, Limit{"nofile", 51, 50}); !errors.Is(err, unix.EINVAL) {
+	if err := rootp.SetLimit(Cred{}, Limit{"nofile", 51, 50}); !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "soft above hard") {
 		t.Errorf("soft above hard: %v", err)
 	}
 	if err := p.SetLimit(a, Limit{"files", 1, 1}); err == nil || err.Error() != `no such limit: "files"` {

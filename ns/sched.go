@@ -51,5 +51,9 @@ func (p *Process) SetCPUs(c Cred, cpus []int) error {
 			return fmt.Errorf("no such processor: %d", cpu)
 		}
 	}
-	return p.threads(c, "wired", func(tid int) error { return unix.SchedSetaffinity(tid, &set) })
+	err := p.threads(c, "wired", func(tid int) error { return unix.SchedSetaffinity(tid, &set) })
+	if errors.Is(err, unix.EINVAL) {
+		return errors.New("wired: none of these processors may be used")
+	}
+	return err
 }

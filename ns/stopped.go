@@ -113,7 +113,7 @@ func stopEvent(pid int) (perfEvent, error) {
 	case unix.ESRCH:
 		return perfEvent{}, ErrExited
 	case unix.EACCES, unix.EPERM:
-		return perfEvent{}, fs.ErrPermission
+		return perfEvent{}, fmt.Errorf("wait for a stop: without CAP_PERFMON: %w", fs.ErrPermission)
 	default:
 		return perfEvent{}, fmt.Errorf("perf event: %w", err)
 	}

@@ -45,6 +45,7 @@ func (p *Proc) ps(ctx context.Context) (string, error) {
 	}
 	uid, _ := p.Owner()
 	name, _ := p.container()
-	return fmt.Sprintf("%d %d %s %s %d %s %s %s %s\n", st.Pid, st.Ppid, fs.Quote(ns.UserName(uid)), state,
-		st.RSS*int64(os.Getpagesize()), ms(ticks(st.Utime)), ms(ticks(st.Stime)), fs.Quote(name), fs.Words(args...)), nil
+	line := fmt.Sprintf("%d %d %s %s %d %s %s %s %s", st.Pid, st.Ppid, fs.Quote(ns.UserName(uid)), state,
+		st.RSS*int64(os.Getpagesize()), ms(ticks(st.Utime)), ms(ticks(st.Stime)), fs.Quote(name), fs.Words(args...))
+	return strings.TrimSuffix(line, " ") + "\n", nil // the kernel's threads have no arguments
 }

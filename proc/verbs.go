@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	iofs "io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -121,6 +122,9 @@ func (p *Proc) dir(ctx context.Context, args []string) error {
 func (p *Proc) become(ctx context.Context, args []string) error {
 	return p.use(ctx, "user", func(parked *ns.Parked) error {
 		root, err := os.Open(fmt.Sprintf("/proc/%d/root", parked.Pid)) // it cannot end: we have it
+		if errors.Is(err, iofs.ErrPermission) {                        // without root: the stub is not dumpable
+			return fmt.Errorf("user %q: %w", args[0], iofs.ErrPermission)
+		}
 		if err != nil {
 			return err
 		}
@@ -133,7 +137,7 @@ func (p *Proc) become(ctx context.Context, args []string) error {
 			return f(parked, user)
 		}
 		if err := parked.Become(ctx, user); err != nil {
-			return err
+			return fmt.Errorf("user %q: %w", args[0], err)
 		}
 		return p.change("user", func(j *Job) { j.user = user })
 	})
