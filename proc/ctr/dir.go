@@ -120,8 +120,11 @@ func (n *clone) Open(ctx context.Context, _ fs.How) (fs.Handle, error) {
 	return fs.NewCtl(
 		c.self,
 		func(ctx context.Context, msg string) error {
-			written.Store(true)
-			return verbs.Do(c, ctx, msg)
+			err := verbs.Do(c, ctx, msg)
+			if err == nil {
+				written.Store(true)
+			}
+			return err
 		},
 		func(ctx context.Context) error {
 			if written.Load() || c.now() != isNew {
