@@ -105,7 +105,8 @@ func (p *Proc) Qid() uint64 {
 func (p *Proc) Owner() (uid, gid uint32) {
 	p.once.Do(func() {
 		if p.job != nil {
-			p.uid, p.gid = p.job.user.Uid, p.job.user.Gid
+			user := p.job.cred()
+			p.uid, p.gid = user.Uid, user.Gid
 		} else if info, err := p.Info(ns.InfoCreds); err == nil && info.Mask&ns.InfoCreds != 0 {
 			p.uid, p.gid = info.Euid, info.Egid
 		} else if st, err := p.Status(); err == nil {

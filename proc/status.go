@@ -75,14 +75,20 @@ func (p *Proc) living(line func(key, value string), st ns.Stat, more ns.Status) 
 // dead is what is left of a process that was started here.
 func (p *Proc) dead(line func(key, value string), exit ns.Exit) {
 	record := exit.Record(p.Pid())
+	user := p.job.cred()
+	line("name", "-")
 	line("pid", strconv.Itoa(p.Pid()))
 	line("nspid", strconv.Itoa(p.job.inside))
-	line("user", fs.Quote(ns.UserName(p.job.user.Uid)))
-	line("group", fs.Quote(ns.GroupName(p.job.user.Gid)))
+	line("ppid", "-")
+	line("user", fs.Quote(ns.UserName(user.Uid)))
+	line("group", fs.Quote(ns.GroupName(user.Gid)))
 	line("state", "exited")
+	line("threads", "-")
+	line("start", "-")
 	line("utime", record[1])
 	line("stime", record[2])
 	line("rtime", record[3])
+	line("rss", "-")
 }
 
 func ms(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

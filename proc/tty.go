@@ -73,7 +73,7 @@ func (p *Proc) lead(ctx context.Context, parked *ns.Parked, stdio *Stdio) error 
 	if st.Session == p.Pid() {
 		return parked.Terminal(ctx, stdio.child[0], 0)
 	}
-	user := p.job.user
+	user := p.job.cred()
 	opt := ns.Opt{}
 	if os.Geteuid() == 0 {
 		opt.Cred = &user
