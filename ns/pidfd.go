@@ -187,7 +187,11 @@ func (p *Process) Signal(sig syscall.Signal) error {
 }
 
 func sendSignal(fd int, sig syscall.Signal) error {
-	switch err := unix.PidfdSendSignal(fd, sig, nil, 0); err {
+	return signalError(unix.PidfdSendSignal(fd, sig, nil, 0))
+}
+
+func signalError(err error) error {
+	switch err {
 	case unix.ESRCH:
 		return ErrExited
 	case unix.EPERM:
