@@ -43,34 +43,35 @@ func (p *Proc) killgrp(ctx context.Context, args []string) error {
 	return p.signalGroup(ctx, sig)
 }
 
-// signalGroup signals each process of the group by its pidfd and as the client, but for the one that asks, as Inferno spares
-// it, until there is nobody whom it has not reached: members that were forked meanwhile too. Only if it reaches nobody,
-// the first error is its own.
+// signalGroup signals each process of the group but for the one that asks, as Inferno spares it.
 func (p *Proc) signalGroup(ctx context.Context, sig unix.Signal) error {
 	st, err := p.Process.Stat()
 	if err != nil {
 		return err
 	}
-	self := fs.ClientOf(ctx).Pid
+	self, pgrp := fs.ClientOf(ctx).Pid, st.Pgrp
+	return signalEach(cred(ctx), sig, func(m *ns.Process, st ns.Stat) bool { return m.Pid() != self && st.Pgrp == pgrp })
+}
+
+// signalEach signals each process that is meant by its pidfd and as c, until there is nobody whom it has not reached:
+// what was forked meanwhile too. Only if it reaches nobody, the first error is its own.
+func signalEach(c ns.Cred, sig unix.Signal, meant func(*ns.Process, ns.Stat) bool) error {
 	var first error
 	done, reached := map[uint64]bool{}, false
 	for more := true; more; {
 		more = false
-		pids, err := ns.Pids(cred(ctx))
+		pids, err := ns.Pids(c)
 		if err != nil {
 			return err
 		}
 		for _, pid := range pids {
-			if pid == self {
-				continue
-			}
 			m, err := ns.Open(pid)
 			if err != nil {
 				continue // ended meanwhile
 			}
-			if s, err := m.Stat(); err == nil && s.Pgrp == st.Pgrp && s.State != 'Z' && !done[m.ID()] {
+			if st, err := m.Stat(); err == nil && st.State != 'Z' && !done[m.ID()] && meant(m, st) {
 				done[m.ID()], more = true, true
-				if err := ns.SignalAs(cred(ctx), m, sig); err == nil {
+				if err := ns.SignalAs(c, m, sig); err == nil {
 					reached = true
 				} else if first == nil && !errors.Is(err, ns.ErrExited) {
 					first = err

@@ -23,6 +23,7 @@ var verbs = ctl.Table[*Proc]{
 	ctl.Verb("stop", (*Proc).stop),
 	ctl.Verb("start", (*Proc).cont),
 	ctl.Verb("killgrp [SIG]", (*Proc).killgrp),
+	ctl.Verb("exceptions propagate|notifyleader", (*Proc).exceptions),
 	ctl.Verb("closeio", (*Proc).closeio),
 	ctl.Flags("newfd|forkfd|newns|forkns|newenv|forkenv|newpgrp|nodevs [FD...]", (*Proc).pctl),
 	ctl.Verb("rfork LETTERS", (*Proc).rfork),
