@@ -125,7 +125,7 @@ func (s *session) end() {
 	}
 	s.cancel()
 	s.serving.Wait()
-	s.ctrs.Close()
+	s.ctrs.Close(context.Background())
 }
 
 // A shell is one of the script's commands at the server.

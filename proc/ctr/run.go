@@ -408,7 +408,7 @@ func (r *run) signal(ctx context.Context, sig unix.Signal, pid int) error {
 }
 
 // Close ends all containers and waits until nothing is left of them: without this program nobody would know of them.
-func (cs *Containers) Close() {
+func (cs *Containers) Close(ctx context.Context) error {
 	cs.mu.Lock()
 	all := make([]*Ctr, 0, len(cs.names))
 	for _, c := range cs.names {
@@ -416,13 +416,31 @@ func (cs *Containers) Close() {
 	}
 	cs.mu.Unlock()
 	for _, c := range all {
-		c.turn <- struct{}{} // no verb from now on
-		if r, err := c.current(); err == nil && r.kill() == nil {
-			<-r.done
+		select {
+		case c.turn <- struct{}{}: // no verb from now on
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		if err := c.free(context.Background()); err != nil {
-			cs.Log.Error("remove cgroup", "ctr", c.Name(), "error", err)
+		if r, err := c.current(); err == nil {
+			r.kill() // it is waited for below
+		}
+	}
+	var errs []error
+	for _, c := range all {
+		c.mu.Lock()
+		r := c.run
+		c.mu.Unlock()
+		if r != nil {
+			select {
+			case <-r.done:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		if err := c.free(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("container %q: %w", c.Name(), err))
 		}
 	}
 	cs.Cgroups.Close()
+	return errors.Join(errs...)
 }
