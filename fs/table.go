@@ -215,17 +215,26 @@ func (n *row[T]) Stat(ctx context.Context) (Stat, error) {
 		return Stat{}, err
 	}
 	defer release(t)
-	r := &n.dir.rows[n.i]
-	uid, gid := t.Owner()
-	return Stat{Name: r.Name, Qid: t.Qid() + uint64(n.i) + 1, Mode: r.mode(t), Uid: uid, Gid: gid, Time: time.Now()}, nil
+	return n.of(t), nil
 }
 
+// of describes the file of one subject.
+func (n *row[T]) of(t T) Stat {
+	r := &n.dir.rows[n.i]
+	uid, gid := t.Owner()
+	return Stat{Name: r.Name, Qid: t.Qid() + uint64(n.i) + 1, Mode: r.mode(t), Uid: uid, Gid: gid, Time: time.Now()}
+}
+
+// Open checks the mode itself: what the name stands for may have become another since anybody looked.
 func (n *row[T]) Open(ctx context.Context, how How) (Handle, error) {
 	t, err := n.dir.get(ctx)
 	if err != nil {
 		return nil, err
 	}
-	h, err := n.dir.rows[n.i].open(ctx, t, how)
+	var h Handle
+	if err = Access(ctx, n.of(t), how); err == nil {
+		h, err = n.dir.rows[n.i].open(ctx, t, how)
+	}
 	if err != nil {
 		release(t)
 		return nil, err
@@ -246,6 +255,9 @@ func (n *row[T]) Truncate(ctx context.Context) error {
 		return err
 	}
 	defer release(t)
+	if err := Access(ctx, n.of(t), Trunc); err != nil {
+		return err
+	}
 	return r.empty(ctx, t)
 }
 
