@@ -41,10 +41,10 @@ func newSessionOf(t *testing.T, client *fs.Client) *session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(groups.Close)
 	client.Errors = new(fs.Errors)
 	feed := new(fs.Feed)
 	set := &Containers{Processes: &proc.Processes{Feed: feed}, Cgroups: groups, Feed: feed, Log: slog.Default(), Uid: client.Uid, Gid: client.Gid}
+	t.Cleanup(func() { set.Close(context.Background()) })
 	set.Processes.Ctr = set.Of
 	return &session{t, fs.WithClient(ctx, client), set, set.Dir("ctr", 1)}
 }
