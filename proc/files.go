@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,7 +87,13 @@ func (p *Proc) addArgs(_ context.Context, line string) error {
 	if err != nil {
 		return err
 	}
-	return p.change("args", func(j *Job) { j.args = append(j.args, words...) })
+	var long error
+	err = p.change("args", func(j *Job) {
+		if long = Fits(j.args, words); long == nil {
+			j.args = append(j.args, words...)
+		}
+	})
+	return cmp.Or(err, long)
 }
 
 // self is the process's number, as its tree counts.

@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,7 +150,13 @@ func (p *Proc) addEnv(_ context.Context, args []string) error {
 	if !ok || name == "" {
 		return fmt.Errorf("env: not NAME=VALUE: %q", args[0])
 	}
-	return p.change("env", func(j *Job) { j.setEnv(name, args[0]) })
+	var long error
+	err := p.change("env", func(j *Job) {
+		if long = Fits(j.env, args[:1]); long == nil {
+			j.setEnv(name, args[0])
+		}
+	})
+	return cmp.Or(err, long)
 }
 
 // setEnv adds a variable in the place of one of the same name.

@@ -9,6 +9,7 @@ import (
 	"ctrfs/ctl"
 	"ctrfs/fs"
 	"ctrfs/ns"
+	"ctrfs/proc"
 )
 
 // The files of a container.
@@ -93,7 +94,13 @@ func (c *Ctr) addArgs(_ context.Context, line string) error {
 	if err != nil {
 		return err
 	}
-	return c.change(func(s *spec) error { s.args = append(s.args, words...); return nil })
+	return c.change(func(s *spec) error {
+		err := proc.Fits(s.args, words)
+		if err == nil {
+			s.args = append(s.args, words...)
+		}
+		return err
+	})
 }
 
 func (c *Ctr) env(context.Context) (string, error) {
@@ -123,6 +130,9 @@ func (c *Ctr) addEnv(_ context.Context, line string) error {
 		return fmt.Errorf("env: not NAME=VALUE: %q", v)
 	}
 	return c.change(func(s *spec) error {
+		if err := proc.Fits(s.env, []string{v}); err != nil {
+			return err
+		}
 		s.env = append(slices.DeleteFunc(s.env, func(e string) bool { return strings.HasPrefix(e, name+"=") }), v)
 		return nil
 	})
