@@ -6,24 +6,34 @@ serve
 sleep 1000 &
 p=$!
 
-# cats N: so many `cat wait` at once, one job.
-cats() { yes "$w" | head -n "$1" | /bin/busybox xargs -P "$1" -n 1 /bin/busybox cat >/dev/null 2>&1 & }
+# cats N: so many `cat wait` at once, one job. left N: so many are left.
+cats() {
+	printf "$w\n%.0s" $(seq "$1") >/tmp/list
+	/bin/busybox xargs -P "$1" -n 1 /bin/busybox cat </tmp/list >/dev/null 2>&1 &
+}
+left() { stuck busybox; [ "$REPLY" = "$1" ]; }
 
+# ^C for one half while the other waits, and KILL for that.
 for k in $kinds; do
 	m=/n/$k w=$m/proc/$p/wait
-	n=50
-	[ $k != L ] || n=1000
+	n=500
+	[ $k = L ] || n=20
+	cats $n
+	first=$!
+	cats $n
+	second=$! left=$n
+	ok "$k: $((2 * n)) cats wait" try waiting $((2 * n)) busybox
 	for s in INT KILL; do
-		cats $n
-		ok "$k: $n cats wait" try waiting $n busybox
 		holds "$k: others read" $m/proc/$p/args 'sleep 1000'
 		ok "$k: others list" ls $m/ctr
 		ok "$k: others write" put $m/ctl log info
 		ok "$k: stat of the file" stat $w
 		refused "$k: append to it" . add $w
-		kill -$s %% # the whole job, as ^C does
-		ok "$k: $s ends all" try nonestuck
+		[ $s = INT ] && job=$first || job=$second
+		kill -$s -- -$job # all of it, as ^C does
+		ok "$k: $s ends all of those" try left $left
 		holds "$k: the mount goes on" $m/proc/$p/args 'sleep 1000'
+		left=0
 	done
 done
 

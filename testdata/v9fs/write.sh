@@ -3,7 +3,7 @@
 . "${0%/*}/prelude"
 serve
 echo log info >/tmp/line
-for k in $kinds; do
+for k in L X 2; do
 	m=/n/$k
 	c=$m/ctr/write$k
 	ok "$k: mkdir" mkdir $c
