@@ -2,7 +2,10 @@ package proc
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,12 +51,35 @@ func (c *clone) Open(ctx context.Context, _ fs.How) (fs.Handle, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proc{Process: j.proc, job: j, space: c.Space}
-	return fs.NewCtl(
-		func(ctx context.Context) (string, error) { return p.self(ctx) },
-		func(ctx context.Context, msg string) error { return verbs.Do(p, ctx, msg) },
-		p.unclone,
-	), nil
+	o := &opener{Proc: Proc{Process: j.proc, job: j, space: c.Space}}
+	return fs.NewCtl(o.self, o.do, o.unclone), nil
+}
+
+// An opener is a process as the file that opening clone gave controls it.
+type opener struct {
+	Proc
+	mu      sync.Mutex // guards refused
+	refused error      // what the last message but exec was answered
+}
+
+// do carries out a message. A program is not executed after a message that was refused: a shell writes each line of its
+// printf by itself, goes on after an error, and would run the program in the wrong directory or as the wrong user.
+func (o *opener) do(ctx context.Context, msg string) error {
+	o.mu.Lock()
+	refused := o.refused
+	o.mu.Unlock()
+	words := strings.Fields(msg)
+	exec := len(words) > 0 && strings.EqualFold(words[0], "exec")
+	if exec && refused != nil {
+		return fmt.Errorf("exec: after what was refused: %w", refused)
+	}
+	err := verbs.Do(&o.Proc, ctx, msg)
+	if !exec {
+		o.mu.Lock()
+		o.refused = err
+		o.mu.Unlock()
+	}
+	return err
 }
 
 // defaultPath is the whole environment that a process begins with.
@@ -107,7 +133,7 @@ func (s *Space) enlist(j *Job) error {
 }
 
 // unclone is the close of the clone file: what has not begun a program is gone, and what is to end with the file is killed.
-func (p *Proc) unclone(ctx context.Context) error {
+func (p *Proc) unclone(context.Context) error {
 	ps, j := p.space.Processes, p.job
 	defer ps.leave(j)
 	j.Stdio().In.EndUnused()
@@ -119,9 +145,10 @@ func (p *Proc) unclone(ctx context.Context) error {
 	}
 	j.proc.Signal(unix.SIGKILL) // fails only where it has ended
 	// Until it is gone its number is still taken. One that the kernel holds is not waited for.
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	ns.Wait(ctx, j.proc)
+	select {
+	case <-j.over:
+	case <-time.After(time.Second):
+	}
 	if parked {
 		ps.forget(j)
 	}

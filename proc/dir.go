@@ -71,7 +71,7 @@ func (d *dir) List(ctx context.Context) ([]fs.Entry, error) {
 // Remove ends the record of a process that has ended.
 func (d *dir) Remove(ctx context.Context, name string) error {
 	n, err := strconv.Atoi(name)
-	if err != nil {
+	if err != nil || strconv.Itoa(n) != name {
 		return fs.ErrNotExist
 	}
 	p, err := d.find(ctx, n)

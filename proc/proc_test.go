@@ -212,8 +212,6 @@ func TestCloneClosed(t *testing.T) {
 // The error of exec comes back, and the process still waits.
 func TestExecError(t *testing.T) {
 	s := newSession(t, 0)
-	h, _ := s.clone()
-	defer h.Close(s.ctx)
 	for msg, want := range map[string]string{
 		"exec /nonesuch a":        `exec "/nonesuch": no such file or directory`,
 		"exec nonesuch":           `exec "nonesuch": no such file or directory`,
@@ -228,11 +226,17 @@ func TestExecError(t *testing.T) {
 		"label a\nfrob\nlabel b":  `line 2: unknown control message: "frob"`,
 		"label a\ndir /x\nkill 9": `line 2: dir "/x": no such file or directory`,
 	} {
+		h, _ := s.clone()
 		if _, err := h.Write(s.ctx, 0, []byte(msg)); err == nil || err.Error() != want {
 			t.Errorf("%q: %v, want %s", msg, err, want)
 		}
+		if strings.HasPrefix(msg, "exec") {
+			s.say(h, "exec true")
+		} else if _, err := h.Write(s.ctx, 0, []byte("exec true")); err == nil || !strings.HasPrefix(err.Error(), "exec: after what was refused: ") {
+			t.Errorf("exec after %q: %v", msg, err)
+		}
+		h.Close(s.ctx)
 	}
-	s.say(h, "exec true")
 }
 
 // Processes that were not started here: what the kernel tells, signals as the client, and a wait for anybody's child.

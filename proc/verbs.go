@@ -72,7 +72,7 @@ func (p *Proc) signal(ctx context.Context, sig unix.Signal) error {
 
 func (p *Proc) closeio(context.Context, []string) error {
 	if p.job == nil {
-		return errNotOurs
+		return fmt.Errorf("closeio: %w", errNotOurs)
 	}
 	p.job.Stdio().In.End()
 	return nil
@@ -179,7 +179,7 @@ func (p *Proc) setLabel(_ context.Context, args []string) error {
 
 func (p *Proc) killonclose(context.Context, []string) error {
 	if p.job == nil {
-		return errNotOurs
+		return fmt.Errorf("killonclose: %w", errNotOurs)
 	}
 	p.space.Processes.mu.Lock()
 	defer p.space.Processes.mu.Unlock()
