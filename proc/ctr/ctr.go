@@ -266,6 +266,9 @@ func (c *Ctr) Owner() (uid, gid uint32) {
 // Qid is the number of its directory.
 func (c *Ctr) Qid() uint64 { return c.qid }
 
+// admins says whether it is root's and so the group ctrfs-admin's too.
+func (c *Ctr) admins() bool { return c.owner.Uid == c.set.Uid && c.set.Gid != 0 }
+
 // may says whether the client owns the container.
 func (c *Ctr) may(client *fs.Client) bool {
 	uid, gid := c.Owner()
