@@ -51,17 +51,24 @@ func needRoot(t testing.TB) {
 // mounts gives the mounts of type fuse.ctrfs.
 func mounts(t testing.TB) int {
 	t.Helper()
-	list, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) { return i.FSType != fsType, false })
+	// Only this package's: others' tests mount at the same time.
+	ours := filepath.Join(os.TempDir(), placed)
+	list, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
+		return i.FSType != fsType || !strings.HasPrefix(i.Mountpoint, ours), false
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return len(list)
 }
 
+// placed begins the names of the directories on which this package's tests mount.
+const placed = "ctrfs-fuse-test"
+
 // place makes a directory that all users can reach.
 func place(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "fuse")
+	dir, err := os.MkdirTemp("", placed)
 	if err != nil {
 		t.Fatal(err)
 	}
