@@ -184,14 +184,14 @@ func (t *tracer) run() error {
 	if err := t.findSharer(len(tids)); err != nil {
 		return err
 	}
-	t.hurry()
-	t.began = time.Now()
 	// It may not stop, and its memory may be such that who reads it waits for the process itself (userfaultfd).
 	time.AfterFunc(stopTime, func() {
 		if t.changing.CompareAndSwap(false, true) {
 			answer(0, refusal(unix.EBUSY, "process cannot be stopped"))
 		}
 	})
+	t.hurry()
+	t.began = time.Now()
 	err = t.stop()
 	if err == nil {
 		err = t.change()

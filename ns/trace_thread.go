@@ -65,13 +65,14 @@ func (t *tracee) setRegs(r *regs) error {
 // all goes on when it goes on, and nobody else could put it right.
 func (t *tracee) wait() (unix.WaitStatus, error) {
 	for {
+		// Without telling Go's scheduler, which would come between: there is nothing else to run but the timer.
 		var ws unix.WaitStatus
-		switch _, err := unix.Wait4(t.tid, &ws, unix.WALL, nil); {
-		case err == unix.EINTR:
-		case err == unix.ECHILD:
+		switch _, _, errno := unix.RawSyscall6(unix.SYS_WAIT4, uintptr(t.tid), uintptr(unsafe.Pointer(&ws)), unix.WALL, 0, 0, 0); {
+		case errno == unix.EINTR:
+		case errno == unix.ECHILD:
 			return 0, ErrExited
-		case err != nil:
-			return 0, fmt.Errorf("wait4 %d: %w", t.tid, err)
+		case errno != 0:
+			return 0, fmt.Errorf("wait4 %d: %w", t.tid, errno)
 		case ws.Exited() || ws.Signaled():
 			return 0, ErrExited
 		default:
