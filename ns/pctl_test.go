@@ -455,7 +455,7 @@ func TestPctlRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := exec.Command(prog).Run(); errors.Is(err, unix.ENOEXEC) {
-			lacks(t, "a kernel that runs 32-bit programs")
+			return // a kernel that runs no 32-bit programs has none to refuse
 		}
 		x := startTarget(t, nil, prog)
 		x.settled("S")

@@ -70,7 +70,19 @@ func TestRootless(t *testing.T) {
 	}
 	s := newSessionOf(t, &fs.Client{Uid: 65534, Gid: 65534})
 	s.mkdir("t")
-	s.write("t/ctl", "exec /bin/sh -c 'hostname; id -u; echo $$; echo x >/root/x; read x; exit 3'")
+	s.write("t/ctl", "exec /bin/sh -c 'echo x >/root/x; hostname; id -u; echo $$; read x; exit 3'")
+	out, err := s.open("t/stdout", fs.Read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text := ""; !strings.HasSuffix(text, "\n1\n"); { // then x is there
+		b, err := out.Read(s.ctx, int64(len(text)), 100)
+		if err != nil || len(b) == 0 {
+			t.Fatalf("stdout %q, %v; stderr %q", text, err, s.read("t/stderr"))
+		}
+		text += string(b)
+	}
+	out.Close(s.ctx)
 	h := s.clone("t")
 	s.say(h, "label in\nexec /bin/sh -c 'id -u; cat /proc/1/comm /root/x; exit 7'")
 	if got := s.read("t/proc/in/stdout"); got != "0\nsh\nx\n" {
