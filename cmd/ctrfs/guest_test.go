@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"go/build"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,9 +17,6 @@ import (
 // installed User-Mode Linux (6.1 on Debian 12), and that of the next release, 6.12: since 6.8 a read
 // that waits keeps its file locked.
 func TestGuest(t *testing.T) {
-	if p, err := build.ImportDir(".", 0); err != nil || !p.IsCommand() {
-		t.Skip("cmd/ctrfs is no command yet")
-	}
 	if testing.Short() {
 		t.Skip("boots virtual machines: not with -short")
 	}
