@@ -13,6 +13,8 @@ import (
 	"os/signal"
 	"os/user"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"syscall"
 
 	"ctrfs/ns"
@@ -24,9 +26,15 @@ func main() {
 		for _, err := range apiece(err) {
 			fmt.Fprintln(os.Stderr, "ctrfs:", err)
 		}
+		if errors.Is(err, errUsage) {
+			os.Exit(2)
+		}
 		os.Exit(1)
 	}
 }
+
+// errUsage is in the errors of those who call us wrongly.
+var errUsage = errors.New("unknown command")
 
 // apiece takes joined errors apart, for a line each.
 func apiece(err error) []error {
@@ -59,7 +67,7 @@ func run(args []string) error {
 	}
 	set.Parse(args)
 	if set.NArg() > 0 {
-		return fmt.Errorf("unknown command: %q", set.Arg(0))
+		return fmt.Errorf("%w: %q", errUsage, set.Arg(0))
 	}
 	if *show {
 		_, err := fmt.Print(versions())
@@ -74,7 +82,12 @@ func run(args []string) error {
 	}
 	slog.SetDefault(s.srv.Log)
 	s.traces(*trace)
-	listeners, err := listenAll(append(addrs, passed()...), *post)
+	for _, a := range passed() {
+		if !slices.Contains(addrs, a) { // who names it too means no other
+			addrs = append(addrs, a)
+		}
+	}
+	listeners, err := listenAll(addrs, *post)
 	if err != nil {
 		return err
 	}
@@ -130,6 +143,10 @@ func listenAll(addrs []addr, post string) (l []net.Listener, err error) {
 		one, err := a.listen()
 		if err != nil {
 			return l, err
+		}
+		if t, ok := one.Addr().(*net.TCPAddr); ok && a.network == "tcp" { // the kernel chooses where port 0 was said
+			host, _, _ := net.SplitHostPort(a.address)
+			a.address = net.JoinHostPort(host, strconv.Itoa(t.Port))
 		}
 		slog.Info("listening", "at", a)
 		l = append(l, one)
