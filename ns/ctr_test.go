@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,7 +70,9 @@ func eachCtr(t *testing.T, f func(t *testing.T, s Spec)) {
 func TestRootless(t *testing.T) {
 	needsRoot(t)
 	home := publicDir(t, 65534)
-	cmd := exec.CommandContext(withTimeout(t), "/proc/self/exe", "-test.v",
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // many tests, and machines may be slow
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", "-test.v",
 		"-test.run=^(TestCtr|TestDevices|TestRootDir|TestRootOverlay|TestMountTarget|TestCtrLeavesNothing|TestEnter|TestScratch|TestUserNotMapped)$")
 	cmd.Dir = home
 	cmd.Env = append(os.Environ(), "HOME="+home, "XDG_RUNTIME_DIR="+home, "TMPDIR="+home)

@@ -11,7 +11,8 @@ import (
 )
 
 // Wait waits until p has ended and says how, whoever p's parent is, and also if it ended before. A cancelled
-// ctx ends the wait with its cause. Every Wait of one Process gets the same answer.
+// ctx ends the wait with its cause. Every Wait of one Process gets the same answer, and so do those who wait for
+// one process by several.
 //
 // The status comes from what the kernel shows of a zombie (/proc/PID/stat, if this process may read it there) or,
 // once it was reaped, from its pidfd (6.15) or the proc connector; times only from a zombie, so
@@ -24,7 +25,7 @@ func Wait(ctx context.Context, p *Process) (Exit, error) {
 	defer watching.leave(w)
 	select {
 	case <-w.done:
-		return *w.exit, nil
+		return watching.keep(p, *w.exit), nil
 	case <-ctx.Done():
 		return Exit{}, context.Cause(ctx)
 	}
@@ -48,9 +49,15 @@ func Exited(p *Process) (Exit, bool) {
 	return *p.exit, true
 }
 
+// An incarnation is one process, among all that ever have its number.
+type incarnation struct {
+	pid   int
+	start uint64 // in ticks
+}
+
 // A watch is one process whose end somebody waits for.
 type watch struct {
-	p     *Process
+	p     *Process // the first by which it was asked for
 	fd    int
 	key   uint64
 	late  bool   // it had ended when the watch began
@@ -71,6 +78,7 @@ type watcher struct {
 	epoll   *os.File
 	conn    *connector // nil unless the kernel needs it
 	watches map[uint64]*watch
+	byStart map[incarnation]*watch // those of watches whose start is known, the newest of each process
 	key     uint64
 	running bool
 }
@@ -93,6 +101,7 @@ func (s *watcher) begin() error {
 	}
 	s.epoll = os.NewFile(uintptr(fd), "epoll")
 	s.watches = make(map[uint64]*watch)
+	s.byStart = make(map[incarnation]*watch)
 	if !exitInfo() {
 		if c, err := listen(); err == nil { // without it more ends are unknown
 			s.conn = c
@@ -149,10 +158,7 @@ func (s *watcher) join(p *Process, own bool) (*watch, error) {
 		return nil, unix.ECHILD
 	}
 	late := ended(fd)
-	var start uint64
-	if !late {
-		start, _ = p.Start() // if it has just ended, how long it ran stays unknown
-	}
+	start, _ := p.Start() // if it was just reaped, how long it ran stays unknown
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,6 +168,9 @@ func (s *watcher) join(p *Process, own bool) (*watch, error) {
 		return w, nil
 	}
 	w := p.watch
+	if w == nil && start != 0 && !own {
+		w = s.byStart[incarnation{p.pid, start}]
+	}
 	if w == nil {
 		if err := s.begin(); err != nil {
 			return nil, err
@@ -174,6 +183,9 @@ func (s *watcher) join(p *Process, own bool) (*watch, error) {
 		kept = true
 		s.run()
 		s.watches[w.key] = w
+		if start != 0 {
+			s.byStart[incarnation{p.pid, start}] = w
+		}
 		s.conn.add(w)
 		p.watch = w
 	}
@@ -210,9 +222,22 @@ func (s *watcher) leaveLocked(w *watch) {
 func (s *watcher) remove(w *watch) {
 	s.ctl(unix.EPOLL_CTL_DEL, w.fd, 0)
 	delete(s.watches, w.key)
+	if i := (incarnation{w.p.pid, w.start}); s.byStart[i] == w {
+		delete(s.byStart, i)
+	}
 	s.conn.remove(w)
 	w.p.watch = nil
 	s.rest()
+}
+
+// keep records in p what its watch, which may be another's, has found.
+func (s *watcher) keep(p *Process, e Exit) Exit {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.exit == nil {
+		p.exit = &e
+	}
+	return *p.exit
 }
 
 // finish records the end of w's process. Called with the lock.

@@ -332,6 +332,51 @@ func watched(p *Process, n int) bool {
 	return p.watch != nil && p.watch.users == n
 }
 
+// waiters are all who wait for the process with a number.
+func waiters(pid int) (n int) {
+	watching.mu.Lock()
+	defer watching.mu.Unlock()
+	for _, w := range watching.watches {
+		if w.p.pid == pid {
+			n += w.users
+		}
+	}
+	return n
+}
+
+// Who waits for one process by several Processes gets one record.
+func TestWaitOneRecord(t *testing.T) {
+	atEnd(t)
+	parent := shell(t, nil)
+	pid := parent.num("sleep 1000 & echo $!")
+	first, second := open(t, pid), open(t, pid)
+	answers := make(chan Exit, 2)
+	for _, p := range []*Process{first, second} {
+		go func() {
+			e, err := Wait(soon(t), p)
+			if err != nil {
+				t.Error(err)
+			}
+			answers <- e
+		}()
+	}
+	for waiters(pid) < 2 {
+		runtime.Gosched()
+	}
+	if err := second.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	a, b := <-answers, <-answers
+	if a != b {
+		t.Errorf("one got %+v, the other %+v", a, b)
+	}
+	for _, p := range []*Process{first, second} {
+		if e, ok := Exited(p); !ok || e != a {
+			t.Errorf("recorded is %+v, %v", e, ok)
+		}
+	}
+}
+
 // A grandchild whose parent has gone is reaped by whoever adopted it.
 func TestWaitOrphan(t *testing.T) {
 	atEnd(t)
@@ -541,25 +586,18 @@ func TestManyWaiters(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	got := make(chan string, n)
-	var each []*Process
 	for i := range n {
 		p := one
 		if i%2 == 0 {
 			p = open(t, c.pid)
-			each = append(each, p)
 		}
 		go func() {
 			x, err := Wait(ctx, p)
 			got <- fmt.Sprint(x, err)
 		}()
 	}
-	for !watched(one, n/2) {
+	for waiters(c.pid) < n {
 		runtime.Gosched()
-	}
-	for _, p := range each {
-		for !watched(p, 1) {
-			runtime.Gosched()
-		}
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)

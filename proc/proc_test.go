@@ -2,12 +2,16 @@ package proc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"ctrfs/fs"
 	"ctrfs/ns"
@@ -193,8 +197,13 @@ func TestCloneClosed(t *testing.T) {
 	h, n = s.clone()
 	s.say(h, "killonclose\nexec /bin/sleep 1000\n")
 	s.write(n+"/ctl", "stop\n")
-	if got := s.read(n + "/stopped"); got != "stopped\n" {
-		t.Errorf("stopped: %q", got)
+	if got, err := s.cat(n + "/stopped"); errors.Is(err, errors.ErrUnsupported) {
+		t.Logf("lacking: %v", err)
+		for field(s.read(n+"/status"), "state") != "stopped" && s.ctx.Err() == nil {
+			runtime.Gosched()
+		}
+	} else if got != "stopped\n" {
+		t.Errorf("stopped: %q, %v", got, err)
 	}
 	if st := s.read(n + "/status"); field(st, "state") != "stopped" {
 		t.Errorf("status:\n%s", st)
@@ -292,9 +301,23 @@ func TestForeign(t *testing.T) {
 	}()
 	s.write(n+"/note", "kill")
 	err = cmd.Wait()
-	if got := <-done; !strings.HasPrefix(got, n+" ") || !strings.HasSuffix(got, "'signal: TERM'\n<nil>") {
+	if got := <-done; !strings.HasPrefix(got, n+" ") || !strings.HasSuffix(got, "'signal: TERM'\n<nil>") && !untold(t, got) {
 		t.Errorf("wait: %q (%v)", got, err)
 	}
+}
+
+// untold reports whether an end is unknown, and rightly so: User-Mode Linux has no proc connector.
+func untold(t *testing.T, record string) bool {
+	if !strings.Contains(record, " unknown\n") {
+		return false
+	}
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_CONNECTOR)
+	if err == nil {
+		unix.Close(fd)
+		return false
+	}
+	t.Logf("lacking: the proc connector: %v", err)
+	return true
 }
 
 // What was opened before the end and is read after it knows when that was, though the parent has long reaped.
@@ -312,7 +335,7 @@ func TestWaitOpened(t *testing.T) {
 	cmd.Process.Kill()
 	cmd.Wait()
 	b, err := h.Read(s.ctx, 0, 1000)
-	if f := strings.Fields(string(b)); err != nil || len(f) != 6 || f[3] == "-" || f[5] != "KILL'" {
+	if f := strings.Fields(string(b)); !untold(t, string(b)) && (err != nil || len(f) != 6 || f[3] == "-" || f[5] != "KILL'") {
 		t.Errorf("wait: %q, %v", b, err)
 	}
 }
