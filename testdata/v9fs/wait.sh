@@ -63,6 +63,7 @@ ok 'umount -l, then kill' try nonestuck
 attach L $m
 
 # A wait that ends by itself.
+: >/tmp/wait # scripts before this one have used it
 cat $w >>/tmp/wait &
 a=$!
 cat /n/X/proc/$p/wait >>/tmp/wait &
