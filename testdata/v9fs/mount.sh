@@ -15,4 +15,35 @@ for end in KILL TERM INT; do
 	wait $server
 	[ $end = KILL ] || ok "$end: unmounted" try eval '! mounted'
 done
+
+# Without v9fs it is FUSE.
+fuse() { grep -q ' /n/m fuse' /proc/mounts; }
+/bin/busybox rmmod 9p
+set -m
+"$CTRFS" -a "unix!$sock" -m /n/m &
+server=$!
+sleep 1000 &
+p=$!
+ok 'FUSE: mounts' try fuse
+ok 'FUSE: can be read' cat /n/m/version
+holds 'FUSE: args' /n/m/proc/$p/args 'sleep 1000'
+ok 'FUSE: a container' mkdir /n/m/ctr/fuse
+put /n/m/ctr/fuse/ctl exec sh -c "'echo hello; exit 3'"
+holds 'FUSE: its output' /n/m/ctr/fuse/stdout hello
+holds 'FUSE: its end' /n/m/ctr/fuse/wait "*exit: 3*"
+ok 'FUSE: rmdir' rmdir /n/m/ctr/fuse
+for s in INT KILL; do
+	cat /n/m/proc/$p/wait &
+	c=$!
+	ok 'FUSE: cat' try says /proc/$c/comm cat
+	kill -$s -- -$c
+	ok "FUSE: $s ends a blocked cat" try gone $c
+done
+set +m
+refused 'FUSE: a word that there is not' 'Invalid argument' put /n/m/ctl frob
+kill -TERM $server
+wait $server
+ok 'FUSE: unmounted' eval '! fuse'
+kill $p
+/bin/busybox insmod "$(grep '/9p\.ko' "$guest/modules")"
 serve

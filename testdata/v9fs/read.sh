@@ -23,12 +23,13 @@ for k in $kinds T; do
 	ok "$k: ls .." ls $m/ctr/..
 
 	find $m/proc/$p $m/ctr -printf '%y %s %n %i %p\n' >/tmp/find 2>&1
-	files=() inodes=() odd=
+	files=() odd=
+	declare -A inodes=()
 	while read -r type size links inode name; do
 		[ $type = d ] || [ "$size" = 0 ] || odd+=" $name: size $size"
 		[ "$links" -gt 0 ] || odd+=" $name: no links"
-		[ -z "${inodes[inode]-}" ] || odd+=" $name: inode of ${inodes[inode]}"
-		inodes[inode]=$name
+		[ -z "${inodes[$inode]-}" ] || odd+=" $name: inode of ${inodes[$inode]}"
+		inodes[$inode]=$name
 		[ $type = d ] || [[ $name =~ /($blocking)$ ]] || files+=($name)
 	done </tmp/find
 	same "$k: sizes, links and inodes" "$odd" ''
