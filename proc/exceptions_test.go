@@ -28,24 +28,24 @@ type gang struct {
 }
 
 func (s *session) gang(uid uint32) *gang {
-	s.t.Helper()
+	s.T.Helper()
 	g := &gang{session: s, cmd: exec.Command("/bin/sh")}
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	g.cmd.Dir = "/"
 	in, err := g.cmd.StdinPipe()
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	out, err := g.cmd.StdoutPipe()
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	g.in, g.out = in, bufio.NewReader(out)
 	if err := g.cmd.Start(); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	g.n = strconv.Itoa(g.cmd.Process.Pid)
-	s.t.Cleanup(func() {
+	s.T.Cleanup(func() {
 		unix.Kill(-g.cmd.Process.Pid, unix.SIGKILL)
 		in.Close()
 		g.cmd.Wait()
@@ -58,38 +58,38 @@ func (g *gang) do(format string, arg ...any) { fmt.Fprintf(g.in, format+"\n", ar
 
 // ask is do for what says a number.
 func (g *gang) ask(format string, arg ...any) *ns.Process {
-	g.t.Helper()
+	g.T.Helper()
 	g.do(format, arg...)
 	line, err := g.out.ReadString('\n')
 	pid, e := strconv.Atoi(strings.TrimSpace(line))
 	if err != nil || e != nil {
-		g.t.Fatalf("%s: %q, %v", format, line, err)
+		g.T.Fatalf("%s: %q, %v", format, line, err)
 	}
 	return g.find(pid)
 }
 
 func (g *gang) find(pid int) *ns.Process {
-	g.t.Helper()
+	g.T.Helper()
 	p, err := ns.Open(pid)
 	if err != nil {
-		g.t.Fatal(err)
+		g.T.Fatal(err)
 	}
-	g.t.Cleanup(func() { p.Close() })
+	g.T.Cleanup(func() { p.Close() })
 	return p
 }
 
 func (g *gang) ended(p *ns.Process, how string) {
-	g.t.Helper()
-	e, err := ns.Wait(g.ctx, p)
+	g.T.Helper()
+	e, err := ns.Wait(g.Ctx, p)
 	if err != nil || e.String() != how {
-		g.t.Errorf("process %d: %q, %v; not %q", p.Pid(), e, err, how)
+		g.T.Errorf("process %d: %q, %v; not %q", p.Pid(), e, err, how)
 	}
 }
 
 // quiet waits until no group has a mode and the watch is gone, as it must by the ends alone.
 func quiet(t *testing.T, s *session) {
 	t.Helper()
-	for s.ctx.Err() == nil {
+	for s.Ctx.Err() == nil {
 		groups.mu.Lock()
 		n, w := len(groups.modes), groups.watch
 		groups.mu.Unlock()
@@ -132,7 +132,7 @@ func exceptional(t *testing.T) *session {
 	}
 	t.Cleanup(func() {
 		quiet(t, s)
-		for bpfDescriptors(t) > 0 && s.ctx.Err() == nil { // the reader is on its way out
+		for bpfDescriptors(t) > 0 && s.Ctx.Err() == nil { // the reader is on its way out
 			runtime.Gosched()
 		}
 		if n := bpfDescriptors(t); n != 0 {
@@ -145,7 +145,7 @@ func exceptional(t *testing.T) *session {
 func TestExceptionsPropagate(t *testing.T) {
 	s := exceptional(t)
 	g := s.gang(0)
-	s.write(g.n+"/ctl", "exceptions propagate\n")
+	s.Write(g.n+"/ctl", "exceptions propagate\n")
 	member := g.ask("sleep 1000 & echo $!")
 	grand := g.ask("sh -c '(sleep 1000 & echo $!)'")
 	left := g.ask("perl -e '$| = 1; setpgrp; print \"$$\\n\"; sleep 1000' &")
@@ -177,8 +177,8 @@ func TestExceptionsPropagate(t *testing.T) {
 func TestExceptionsNotifyLeader(t *testing.T) {
 	s := exceptional(t)
 	g := s.gang(0)
-	s.write(g.n+"/ctl", "exceptions propagate\n")
-	s.write(g.n+"/ctl", "EXCEPTIONS notifyleader\n") // in its place
+	s.Write(g.n+"/ctl", "exceptions propagate\n")
+	s.Write(g.n+"/ctl", "EXCEPTIONS notifyleader\n") // in its place
 	g.do("trap 'echo $$' USR1")
 	member := g.ask("sh -c 'trap : USR1; echo $$; while :; do sleep 1000; done' &")
 	g.do("sh -c 'kill -USR1 $$'")
@@ -201,20 +201,20 @@ func TestExceptionsWho(t *testing.T) {
 	g := s.gang(0)
 	member := g.ask("sleep 1000 & echo $!")
 	user := g.ask("setpriv --reuid 1234 --regid 1234 --clear-groups sh -c 'echo $$; exec sleep 1000' &")
-	if err := s.echo(fmt.Sprint(member.Pid(), "/ctl"), "exceptions propagate\n"); err != fs.ErrPerm {
+	if err := s.Echo(fmt.Sprint(member.Pid(), "/ctl"), "exceptions propagate\n"); err != fs.ErrPerm {
 		t.Errorf("by way of a member: %v", err)
 	}
-	if err := s.echo("1/ctl", "exceptions propagate\n"); err != fs.ErrPerm {
+	if err := s.Echo("1/ctl", "exceptions propagate\n"); err != fs.ErrPerm {
 		t.Errorf("group 1: %v", err)
 	}
 	leader := &Proc{Process: g.find(g.cmd.Process.Pid)}
-	if err := leader.exceptions(s.as(1234).ctx, []string{"propagate"}); err != fs.ErrPerm {
+	if err := leader.exceptions(s.as(1234).Ctx, []string{"propagate"}); err != fs.ErrPerm {
 		t.Errorf("group of another user: %v", err)
 	}
 
 	h := s.gang(1235)
 	h.do("trap 'echo $$' HUP")
-	s.as(1235).write(h.n+"/ctl", "exceptions propagate\n")
+	s.as(1235).Write(h.n+"/ctl", "exceptions propagate\n")
 	stranger := exec.Command("sleep", "1000")
 	stranger.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pgid: h.cmd.Process.Pid}
 	if err := stranger.Start(); err != nil {
@@ -244,7 +244,7 @@ func TestExceptionsAtOnce(t *testing.T) {
 	for i := range rounds {
 		g := s.gang(0)
 		member := g.ask("sleep 1000 & echo $!")
-		s.write(g.n+"/ctl", "exceptions propagate\n")
+		s.Write(g.n+"/ctl", "exceptions propagate\n")
 		if i%2 == 0 {
 			g.do("perl -e 'unless (fork) { kill SEGV => $$ } wait; sleep 1000'")
 		} else {
@@ -255,7 +255,7 @@ func TestExceptionsAtOnce(t *testing.T) {
 	}
 	for range 10 {
 		g := s.gang(0)
-		s.write(g.n+"/ctl", "exceptions notifyleader\n")
+		s.Write(g.n+"/ctl", "exceptions notifyleader\n")
 		g.do("sh -c '(for i in 1 2 3 4 5 6 7 8 9; do sh -c \"exit 1\"; done) &'; exit 0")
 		g.cmd.Wait()
 	}
@@ -268,13 +268,13 @@ func TestExceptionsLimit(t *testing.T) {
 		var all []*gang
 		for range maxModes {
 			g := s.gang(0)
-			s.write(g.n+"/ctl", "exceptions propagate\n")
+			s.Write(g.n+"/ctl", "exceptions propagate\n")
 			all = append(all, g)
 		}
-		if err := s.echo(s.gang(0).n+"/ctl", "exceptions propagate\n"); err != fs.ErrNoFree {
+		if err := s.Echo(s.gang(0).n+"/ctl", "exceptions propagate\n"); err != fs.ErrNoFree {
 			t.Errorf("one more: %v", err)
 		}
-		s.write(all[0].n+"/ctl", "exceptions notifyleader\n") // another in its place is none more
+		s.Write(all[0].n+"/ctl", "exceptions notifyleader\n") // another in its place is none more
 		for _, g := range all {
 			g.do("exit")
 			g.cmd.Wait()

@@ -12,7 +12,7 @@ import (
 func TestFits(t *testing.T) {
 	s := newSession(t, 1234)
 	h, n := s.clone()
-	defer h.Close(s.ctx)
+	defer h.Close(s.Ctx)
 	line := strings.Repeat("a", 100<<10)
 	for file, first := range map[string]string{"args": "", "env": "A="} {
 		var err error
@@ -21,12 +21,12 @@ func TestFits(t *testing.T) {
 			if b != "" {
 				b = strings.Repeat("B", i+1) + "="
 			}
-			fh, e := s.open(n+"/"+file, 2)
+			fh, e := s.Open(n+"/"+file, 2)
 			if e != nil {
 				t.Fatal(e)
 			}
-			_, err = fh.Write(s.ctx, 0, []byte(b+line+"\n"))
-			fh.Close(s.ctx)
+			_, err = fh.Write(s.Ctx, 0, []byte(b+line+"\n"))
+			fh.Close(s.Ctx)
 		}
 		if !errors.Is(err, unix.E2BIG) {
 			t.Errorf("%s takes 3 MB: %v", file, err)

@@ -1,7 +1,6 @@
 package proc
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,11 +8,11 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"ctrfs/fs"
+	"ctrfs/fs/fstest"
 	"ctrfs/ns"
 )
 
@@ -24,108 +23,24 @@ func TestMain(m *testing.M) {
 
 // session is a client's use of a tree of processes.
 type session struct {
-	t    *testing.T
-	ctx  context.Context
-	root fs.Dir
+	*fstest.Client
 	feed *fs.Feed
 }
 
 func newSession(t *testing.T, uid uint32) *session {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root")
-		}
-		t.Skip("needs root")
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	t.Cleanup(cancel)
+	fstest.NeedsRoot(t)
 	feed := new(fs.Feed)
 	ps := &Processes{Feed: feed}
-	return &session{t, fs.WithClient(ctx, &fs.Client{Uid: uid, Gid: uid, Errors: new(fs.Errors)}), ps.Machine().Dir("proc", 1), feed}
+	return &session{fstest.New(t, ps.Machine().Dir("proc", 1), &fs.Client{Uid: uid, Gid: uid}), feed}
 }
 
 func (s *session) as(uid uint32) *session {
-	t := *s
-	t.ctx = fs.WithClient(s.ctx, &fs.Client{Uid: uid, Gid: uid, Errors: new(fs.Errors)})
-	return &t
-}
-
-func (s *session) open(path string, how fs.How) (fs.Handle, error) {
-	var n fs.Node = s.root
-	var err error
-	for _, name := range strings.Split(path, "/") {
-		if n, err = fs.Look(s.ctx, n, name); err != nil {
-			return nil, err
-		}
-	}
-	return fs.Enter(s.ctx, n, how)
-}
-
-func (s *session) cat(path string) (string, error) {
-	h, err := s.open(path, fs.Read)
-	if err != nil {
-		return "", err
-	}
-	defer h.Close(s.ctx)
-	var text []byte
-	for {
-		b, err := h.Read(s.ctx, int64(len(text)), 8192)
-		if err != nil || len(b) == 0 {
-			return string(text), err
-		}
-		text = append(text, b...)
-	}
-}
-
-func (s *session) read(path string) string {
-	s.t.Helper()
-	text, err := s.cat(path)
-	if err != nil {
-		s.t.Fatalf("read %s: %v", path, err)
-	}
-	return text
-}
-
-func (s *session) echo(path, text string) error {
-	h, err := s.open(path, fs.Write|fs.Trunc)
-	if err != nil {
-		return err
-	}
-	_, err = h.Write(s.ctx, 0, []byte(text))
-	if e := h.Close(s.ctx); err == nil {
-		err = e
-	}
-	return err
-}
-
-func (s *session) write(path, text string) {
-	s.t.Helper()
-	if err := s.echo(path, text); err != nil {
-		s.t.Fatalf("write %q to %s: %v", text, path, err)
-	}
+	return &session{s.As(&fs.Client{Uid: uid, Gid: uid}), s.feed}
 }
 
 // clone opens clone and keeps it open.
-func (s *session) clone() (fs.Handle, string) {
-	s.t.Helper()
-	h, err := s.open("clone", fs.Read|fs.Write)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	b, err := h.Read(s.ctx, 0, 100)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return h, strings.TrimSpace(string(b))
-}
-
-func (s *session) say(h fs.Handle, msg string) {
-	s.t.Helper()
-	if _, err := h.Write(s.ctx, 0, []byte(msg)); err != nil {
-		s.t.Fatalf("%q: %v", msg, err)
-	}
-}
+func (s *session) clone() (fs.Handle, string) { return s.Clone("") }
 
 func field(text, key string) string {
 	for _, l := range strings.Split(text, "\n") {
@@ -140,39 +55,39 @@ func field(text, key string) string {
 func TestClone(t *testing.T) {
 	s := newSession(t, 1234)
 	h, n := s.clone()
-	if st := s.read(n + "/status"); field(st, "state") != "parked" || field(st, "user") != "1234" {
+	if st := s.Read(n + "/status"); field(st, "state") != "parked" || field(st, "user") != "1234" {
 		t.Errorf("status of a parked process:\n%s", st)
 	}
-	if got := s.read(n + "/env"); got != defaultPath+"\n" {
+	if got := s.Read(n + "/env"); got != defaultPath+"\n" {
 		t.Errorf("env %q", got)
 	}
-	s.say(h, "dir /usr\nenv A=b\nenv 'C=it''s'\nlabel j1\n")
-	s.write(n+"/args", "/bin/sh -c 'echo $A $C $PWD; pwd; id -u; ls /proc/self/fd; echo err >&2; read x; echo got $x; exit 3'\n")
-	s.say(h, "exec\n")
-	if _, err := h.Write(s.ctx, 0, []byte("exec /bin/true\n")); err != fs.ErrInUse {
+	s.Say(h, "dir /usr\nenv A=b\nenv 'C=it''s'\nlabel j1\n")
+	s.Write(n+"/args", "/bin/sh -c 'echo $A $C $PWD; pwd; id -u; ls /proc/self/fd; echo err >&2; read x; echo got $x; exit 3'\n")
+	s.Say(h, "exec\n")
+	if _, err := h.Write(s.Ctx, 0, []byte("exec /bin/true\n")); err != fs.ErrInUse {
 		t.Errorf("second exec: %v", err)
 	}
-	if err := s.echo(n+"/ctl", "dir /\n"); err == nil || err.Error() != "dir: process is running" {
+	if err := s.Echo(n+"/ctl", "dir /\n"); err == nil || err.Error() != "dir: process is running" {
 		t.Errorf("dir of a running process: %v", err)
 	}
-	s.write("j1/stdin", "hello\n")
-	if got := s.read(n + "/stdout"); got != "b it's /usr\n/usr\n1234\n0\n1\n2\n3\ngot hello\n" {
+	s.Write("j1/stdin", "hello\n")
+	if got := s.Read(n + "/stdout"); got != "b it's /usr\n/usr\n1234\n0\n1\n2\n3\ngot hello\n" {
 		t.Errorf("stdout %q", got)
 	}
-	if got := s.read("j1/wait"); !strings.HasPrefix(got, n+" ") || !strings.HasSuffix(got, " 'exit: 3'\n") || len(strings.Fields(got)) != 6 {
+	if got := s.Read("j1/wait"); !strings.HasPrefix(got, n+" ") || !strings.HasSuffix(got, " 'exit: 3'\n") || len(strings.Fields(got)) != 6 {
 		t.Errorf("wait %q", got)
 	}
-	if got := s.read("j1/exitstatus"); got != "3\n" {
+	if got := s.Read("j1/exitstatus"); got != "3\n" {
 		t.Errorf("exitstatus %q", got)
 	}
-	if _, err := s.as(1235).cat("j1/wait"); err != fs.ErrNotExist {
+	if _, err := s.as(1235).Cat("j1/wait"); err != fs.ErrNotExist {
 		t.Errorf("another's label: %v", err)
 	}
-	if got := s.read(n + "/stderr"); got != "err\n" {
+	if got := s.Read(n + "/stderr"); got != "err\n" {
 		t.Errorf("stderr %q", got)
 	}
-	h.Close(s.ctx)
-	if _, err := s.cat(n + "/status"); err != fs.ErrNotExist {
+	h.Close(s.Ctx)
+	if _, err := s.Cat(n + "/status"); err != fs.ErrNotExist {
 		t.Errorf("a record that was read whole is still there: %v", err)
 	}
 }
@@ -181,41 +96,41 @@ func TestClone(t *testing.T) {
 func TestCloneClosed(t *testing.T) {
 	s := newSession(t, 0)
 	h, n := s.clone()
-	w, err := s.open(n+"/wait", fs.Read)
+	w, err := s.Open(n+"/wait", fs.Read)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Close(s.ctx)
-	if b, err := w.Read(s.ctx, 0, 100); err != nil || !strings.HasSuffix(string(b), "'signal: KILL'\n") {
+	h.Close(s.Ctx)
+	if b, err := w.Read(s.Ctx, 0, 100); err != nil || !strings.HasSuffix(string(b), "'signal: KILL'\n") {
 		t.Errorf("wait of what never ran: %q, %v", b, err)
 	}
-	w.Close(s.ctx)
-	if _, err := s.cat(n + "/status"); err != fs.ErrNotExist {
+	w.Close(s.Ctx)
+	if _, err := s.Cat(n + "/status"); err != fs.ErrNotExist {
 		t.Errorf("status: %v", err)
 	}
 
 	h, n = s.clone()
-	s.say(h, "killonclose\nexec /bin/sleep 1000\n")
-	s.write(n+"/ctl", "stop\n")
-	if got, err := s.cat(n + "/stopped"); errors.Is(err, errors.ErrUnsupported) {
+	s.Say(h, "killonclose\nexec /bin/sleep 1000\n")
+	s.Write(n+"/ctl", "stop\n")
+	if got, err := s.Cat(n + "/stopped"); errors.Is(err, errors.ErrUnsupported) {
 		t.Logf("lacking: %v", err)
-		for field(s.read(n+"/status"), "state") != "stopped" && s.ctx.Err() == nil {
+		for field(s.Read(n+"/status"), "state") != "stopped" && s.Ctx.Err() == nil {
 			runtime.Gosched()
 		}
 	} else if got != "stopped\n" {
 		t.Errorf("stopped: %q, %v", got, err)
 	}
-	if st := s.read(n + "/status"); field(st, "state") != "stopped" {
+	if st := s.Read(n + "/status"); field(st, "state") != "stopped" {
 		t.Errorf("status:\n%s", st)
 	}
-	if w, err = s.open(n+"/wait", fs.Read); err != nil {
+	if w, err = s.Open(n+"/wait", fs.Read); err != nil {
 		t.Fatal(err)
 	}
-	h.Close(s.ctx)
-	if b, err := w.Read(s.ctx, 0, 100); err != nil || !strings.HasSuffix(string(b), "'signal: KILL'\n") {
+	h.Close(s.Ctx)
+	if b, err := w.Read(s.Ctx, 0, 100); err != nil || !strings.HasSuffix(string(b), "'signal: KILL'\n") {
 		t.Errorf("wait: %q, %v", b, err)
 	}
-	w.Close(s.ctx)
+	w.Close(s.Ctx)
 }
 
 // The error of exec comes back, and the process still waits.
@@ -236,15 +151,15 @@ func TestExecError(t *testing.T) {
 		"label a\ndir /x\nkill 9": `line 2: dir "/x": no such file or directory`,
 	} {
 		h, _ := s.clone()
-		if _, err := h.Write(s.ctx, 0, []byte(msg)); err == nil || err.Error() != want {
+		if _, err := h.Write(s.Ctx, 0, []byte(msg)); err == nil || err.Error() != want {
 			t.Errorf("%q: %v, want %s", msg, err, want)
 		}
 		if strings.HasPrefix(msg, "exec") {
-			s.say(h, "exec true")
-		} else if _, err := h.Write(s.ctx, 0, []byte("exec true")); err == nil || !strings.HasPrefix(err.Error(), "exec: after what was refused: ") {
+			s.Say(h, "exec true")
+		} else if _, err := h.Write(s.Ctx, 0, []byte("exec true")); err == nil || !strings.HasPrefix(err.Error(), "exec: after what was refused: ") {
 			t.Errorf("exec after %q: %v", msg, err)
 		}
-		h.Close(s.ctx)
+		h.Close(s.Ctx)
 	}
 }
 
@@ -258,48 +173,48 @@ func TestForeign(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := fmt.Sprint(cmd.Process.Pid)
-	for s.read(n+"/args") == "\n" { // execve has answered a moment before the kernel shows what it made
+	for s.Read(n+"/args") == "\n" { // execve has answered a moment before the kernel shows what it made
 	}
 	for file, want := range map[string]string{
 		"cwd": "/usr\n", "ctl": n + "\n", "env": "'WORD=a b'\nPWD=/usr\n", "ctr": "\n", "root": "/\n",
 	} {
-		if got := s.read(n + "/" + file); got != want && file != "env" || !strings.Contains(got, strings.Split(want, "\n")[0]) {
+		if got := s.Read(n + "/" + file); got != want && file != "env" || !strings.Contains(got, strings.Split(want, "\n")[0]) {
 			t.Errorf("%s: %q, want %q", file, got, want)
 		}
 	}
 	for _, file := range []string{"status", "fd", "ns", "nsgrp", "limits", "hostname", "noteid", "pgrp", "exe", "exception", "args"} {
-		if got := s.read(n + "/" + file); !strings.HasSuffix(got, "\n") {
+		if got := s.Read(n + "/" + file); !strings.HasSuffix(got, "\n") {
 			t.Errorf("%s: %q", file, got)
 		}
 	}
 	nobody := s.as(65534)
-	if _, err := nobody.cat(n + "/env"); err == nil {
+	if _, err := nobody.Cat(n + "/env"); err == nil {
 		t.Error("another reads env")
 	}
-	if err := nobody.echo(n+"/ctl", "kill"); err != fs.ErrPerm {
+	if err := nobody.Echo(n+"/ctl", "kill"); err != fs.ErrPerm {
 		t.Errorf("another kills: %v", err)
 	}
-	if _, err := s.cat(n + "/stdout"); err != fs.ErrNotExist {
+	if _, err := s.Cat(n + "/stdout"); err != fs.ErrNotExist {
 		t.Errorf("stdout: %v", err)
 	}
-	if err := s.echo(n+"/ctl", "exec /bin/true"); err != fs.ErrInUse {
+	if err := s.Echo(n+"/ctl", "exec /bin/true"); err != fs.ErrInUse {
 		t.Errorf("exec: %v", err)
 	}
-	s.write(n+"/limits", "nofile 17 64\n")
-	if got := s.read(n + "/limits"); !strings.Contains(got, "nofile 17 64\n") {
+	s.Write(n+"/limits", "nofile 17 64\n")
+	if got := s.Read(n + "/limits"); !strings.Contains(got, "nofile 17 64\n") {
 		t.Errorf("limits:\n%s", got)
 	}
-	wait, err := s.as(65534).open(n+"/wait", fs.Read)
+	wait, err := s.as(65534).Open(n+"/wait", fs.Read)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer wait.Close(s.ctx)
+	defer wait.Close(s.Ctx)
 	done := make(chan string)
 	go func() {
-		text, err := wait.Read(s.ctx, 0, 1000)
+		text, err := wait.Read(s.Ctx, 0, 1000)
 		done <- fmt.Sprint(string(text), err)
 	}()
-	s.write(n+"/note", "kill")
+	s.Write(n+"/note", "kill")
 	err = cmd.Wait()
 	if got := <-done; !strings.HasPrefix(got, n+" ") || !strings.HasSuffix(got, "'signal: TERM'\n<nil>") && !untold(t, got) {
 		t.Errorf("wait: %q (%v)", got, err)
@@ -327,14 +242,14 @@ func TestWaitOpened(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	h, err := s.open(fmt.Sprint(cmd.Process.Pid, "/wait"), fs.Read)
+	h, err := s.Open(fmt.Sprint(cmd.Process.Pid, "/wait"), fs.Read)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer h.Close(s.ctx)
+	defer h.Close(s.Ctx)
 	cmd.Process.Kill()
 	cmd.Wait()
-	b, err := h.Read(s.ctx, 0, 1000)
+	b, err := h.Read(s.Ctx, 0, 1000)
 	if f := strings.Fields(string(b)); !untold(t, string(b)) && (err != nil || len(f) != 6 || f[3] == "-" || f[5] != "KILL'") {
 		t.Errorf("wait: %q, %v", b, err)
 	}
@@ -348,34 +263,34 @@ func TestCloneLimits(t *testing.T) {
 		return len(l)
 	}
 	h, _ := s.clone()
-	h.Close(s.ctx)
+	h.Close(s.Ctx)
 	before := fds()
 	var all []fs.Handle
 	for range maxParked {
 		h, _ := s.clone()
 		all = append(all, h)
 	}
-	if _, err := s.open("clone", fs.Read); err != fs.ErrNoFree {
+	if _, err := s.Open("clone", fs.Read); err != fs.ErrNoFree {
 		t.Errorf("one more: %v", err)
 	}
 	if h, _ := s.as(1235).clone(); h != nil {
 		all = append(all, h)
 	}
-	pids, _ := fs.Contents(s.ctx, s.root)
+	pids, _ := fs.Contents(s.Ctx, s.Root)
 	for _, h := range all {
-		b, _ := h.Read(s.ctx, 0, 100)
-		w, err := s.open(strings.TrimSpace(string(b))+"/wait", fs.Read)
+		b, _ := h.Read(s.Ctx, 0, 100)
+		w, err := s.Open(strings.TrimSpace(string(b))+"/wait", fs.Read)
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.Close(s.ctx)
-		w.Read(s.ctx, 0, 100)
-		w.Close(s.ctx)
+		h.Close(s.Ctx)
+		w.Read(s.Ctx, 0, 100)
+		w.Close(s.Ctx)
 	}
 	if len(pids) < len(all) {
 		t.Errorf("%d processes listed", len(pids))
 	}
-	ps := s.root.(*dir).Processes
+	ps := s.Root.(*dir).Processes
 	ps.mu.Lock()
 	if len(ps.jobs) != 0 || len(ps.parked) != 0 {
 		t.Errorf("%d jobs, %v parked are left", len(ps.jobs), ps.parked)

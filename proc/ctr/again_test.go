@@ -19,26 +19,26 @@ func TestAgain(t *testing.T) {
 	root := newSession(t)
 	for _, s := range []*session{root, root.as(fs.Client{Uid: 4321, Gid: 4321})} {
 		for range 2 {
-			c, err := s.set.make(s.ctx, "t") // past the mode of the directory, which is root's
+			c, err := s.set.make(s.Ctx, "t") // past the mode of the directory, which is root's
 			if err != nil {
 				t.Fatal(err)
 			}
 			var group string
 			for _, want := range []string{"run\n", "run\nrun\n", "run\nrun\nrun\n"} {
-				s.write("t/args", "/bin/sh -c 'echo run >>/root/runs; cat /root/runs'")
-				s.write("t/ctl", "create")
-				if g := s.read("t/cgroup"); group == "" {
+				s.Write("t/args", "/bin/sh -c 'echo run >>/root/runs; cat /root/runs'")
+				s.Write("t/ctl", "create")
+				if g := s.Read("t/cgroup"); group == "" {
 					group = g
 				} else if g != group {
 					t.Errorf("cgroup %q, before %q", g, group)
 				}
-				s.write("t/ctl", "start")
-				if got := s.read("t/stdout"); got != want {
-					t.Errorf("stdout %q, want %q; %q", got, want, s.read("t/stderr"))
+				s.Write("t/ctl", "start")
+				if got := s.Read("t/stdout"); got != want {
+					t.Errorf("stdout %q, want %q; %q", got, want, s.Read("t/stderr"))
 				}
-				s.read("t/wait")
+				s.Read("t/wait")
 			}
-			if err := c.delete(s.ctx, nil); err != nil {
+			if err := c.delete(s.Ctx, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -69,46 +69,46 @@ func TestRootless(t *testing.T) {
 		return
 	}
 	s := newSessionOf(t, &fs.Client{Uid: 65534, Gid: 65534})
-	s.mkdir("t")
-	s.write("t/ctl", "exec /bin/sh -c 'echo x >/root/x; hostname; id -u; echo $$; read x; exit 3'")
-	out, err := s.open("t/stdout", fs.Read)
+	s.Mkdir("t")
+	s.Write("t/ctl", "exec /bin/sh -c 'echo x >/root/x; hostname; id -u; echo $$; read x; exit 3'")
+	out, err := s.Open("t/stdout", fs.Read)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for text := ""; !strings.HasSuffix(text, "\n1\n"); { // then x is there
-		b, err := out.Read(s.ctx, int64(len(text)), 100)
+		b, err := out.Read(s.Ctx, int64(len(text)), 100)
 		if err != nil || len(b) == 0 {
-			t.Fatalf("stdout %q, %v; stderr %q", text, err, s.read("t/stderr"))
+			t.Fatalf("stdout %q, %v; stderr %q", text, err, s.Read("t/stderr"))
 		}
 		text += string(b)
 	}
-	out.Close(s.ctx)
+	out.Close(s.Ctx)
 	h := s.clone("t")
-	s.say(h, "label in\nexec /bin/sh -c 'id -u; cat /proc/1/comm /root/x; exit 7'")
-	if got := s.read("t/proc/in/stdout"); got != "0\nsh\nx\n" {
-		t.Errorf("stdout inside: %q, %q", got, s.read("t/proc/in/stderr"))
+	s.Say(h, "label in\nexec /bin/sh -c 'id -u; cat /proc/1/comm /root/x; exit 7'")
+	if got := s.Read("t/proc/in/stdout"); got != "0\nsh\nx\n" {
+		t.Errorf("stdout inside: %q, %q", got, s.Read("t/proc/in/stderr"))
 	}
-	if got := s.read("t/proc/in/wait"); !strings.HasSuffix(got, "'exit: 7'\n") {
+	if got := s.Read("t/proc/in/wait"); !strings.HasSuffix(got, "'exit: 7'\n") {
 		t.Errorf("wait inside: %q", got)
 	}
-	h.Close(s.ctx)
-	s.write("t/ctl", "closeio")
-	if got := s.read("t/stdout"); got != "t\n0\n1\n" {
-		t.Errorf("stdout %q, stderr %q", got, s.read("t/stderr"))
+	h.Close(s.Ctx)
+	s.Write("t/ctl", "closeio")
+	if got := s.Read("t/stdout"); got != "t\n0\n1\n" {
+		t.Errorf("stdout %q, stderr %q", got, s.Read("t/stderr"))
 	}
-	if got := s.read("t/wait"); !strings.HasSuffix(got, " 'exit: 3' exit_code=768 reboot=none\n") {
+	if got := s.Read("t/wait"); !strings.HasSuffix(got, " 'exit: 3' exit_code=768 reboot=none\n") {
 		t.Errorf("wait %q", got)
 	}
-	s.write("t/args", "sleep 1000")
-	s.write("t/ctl", "create")
-	s.say(s.clone("t"), "label in\nexec cat /root/x")
-	if got := s.read("t/proc/in/stdout"); got != "x\n" {
-		t.Errorf("inside a parked one: %q, %q", got, s.read("t/proc/in/stderr"))
+	s.Write("t/args", "sleep 1000")
+	s.Write("t/ctl", "create")
+	s.Say(s.clone("t"), "label in\nexec cat /root/x")
+	if got := s.Read("t/proc/in/stdout"); got != "x\n" {
+		t.Errorf("inside a parked one: %q, %q", got, s.Read("t/proc/in/stderr"))
 	}
-	s.write("t/ctl", "start")
-	s.write("t/ctl", "kill KILL 0")
-	if got := s.read("t/wait"); !strings.HasSuffix(got, " 'signal: KILL' exit_code=9 reboot=none\n") {
+	s.Write("t/ctl", "start")
+	s.Write("t/ctl", "kill KILL 0")
+	if got := s.Read("t/wait"); !strings.HasSuffix(got, " 'signal: KILL' exit_code=9 reboot=none\n") {
 		t.Errorf("wait %q", got)
 	}
-	s.rmdir("t")
+	s.Rmdir("t")
 }

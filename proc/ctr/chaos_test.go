@@ -86,14 +86,14 @@ func (s *session) do(op, name string) string {
 	var err error
 	switch op {
 	case "mkdir":
-		_, err = fs.Make(s.ctx, s.root, name, 0755)
+		_, err = fs.Make(s.Ctx, s.Root, name, 0755)
 	case "delete":
-		err = fs.Delete(s.ctx, s.root, name)
+		err = fs.Delete(s.Ctx, s.Root, name)
 	case "status":
-		text, err = s.cat(name + "/status")
+		text, err = s.Cat(name + "/status")
 		text, _, _ = strings.Cut(text, "\n")
 	default:
-		err = s.echo(name+"/ctl", op)
+		err = s.Echo(name+"/ctl", op)
 	}
 	if err != nil {
 		return err.Error()
@@ -103,15 +103,15 @@ func (s *session) do(op, name string) string {
 
 // end ends and deletes a container, if it is there.
 func (s *session) end(name string) {
-	s.t.Helper()
+	s.T.Helper()
 	if s.do("status", name) == noSuch {
 		return
 	}
-	s.write(name+"/ctl", "killall")
+	s.Write(name+"/ctl", "killall")
 	if s.do("status", name) != string(isNew) {
-		s.read(name + "/wait")
+		s.Read(name + "/wait")
 	}
-	s.rmdir(name)
+	s.Rmdir(name)
 }
 
 type input struct{ name, op string }
@@ -143,9 +143,9 @@ func TestHistories(t *testing.T) {
 	}
 	for range rounds {
 		for _, n := range names {
-			s.mkdir(n)
-			s.write(n+"/args", "/bin/sleep 1000")
-			s.rmdir(n)
+			s.Mkdir(n)
+			s.Write(n+"/args", "/bin/sleep 1000")
+			s.Rmdir(n)
 		}
 		var mu sync.Mutex // guards ops
 		var ops []porcupine.Operation
@@ -158,7 +158,7 @@ func TestHistories(t *testing.T) {
 					out := s.do(in.op, in.name)
 					end := time.Now()
 					if in.op == "mkdir" && out == "" {
-						s.echo(in.name+"/args", "/bin/sleep 1000")
+						s.Echo(in.name+"/args", "/bin/sleep 1000")
 					}
 					mu.Lock()
 					ops = append(ops, porcupine.Operation{ClientId: c, Input: in, Output: out, Call: call.UnixNano(), Return: end.UnixNano()})
@@ -206,10 +206,10 @@ func leaks(t *testing.T, s *session) func() {
 		return n
 	}
 	// The first container makes what is kept for good.
-	s.mkdir("first")
-	s.write("first/ctl", "exec /bin/true")
-	s.read("first/wait")
-	s.rmdir("first")
+	s.Mkdir("first")
+	s.Write("first/ctl", "exec /bin/true")
+	s.Read("first/wait")
+	s.Rmdir("first")
 	before := count()
 	return func() {
 		t.Helper()
@@ -227,7 +227,7 @@ func leaks(t *testing.T, s *session) func() {
 			}
 			select {
 			case <-time.After(10 * time.Millisecond):
-			case <-s.ctx.Done():
+			case <-s.Ctx.Done():
 			}
 		}
 		t.Errorf("left: %v, before: %v", after, before)
@@ -294,7 +294,7 @@ func follow(ctx context.Context, t *testing.T, s *session) {
 func TestChaos(t *testing.T) {
 	s := newSession(t)
 	check := leaks(t, s)
-	ctx, stop := context.WithCancel(s.ctx)
+	ctx, stop := context.WithCancel(s.Ctx)
 	var reader sync.WaitGroup
 	reader.Go(func() { follow(ctx, t, s) })
 	length := 10 * time.Second
@@ -305,38 +305,38 @@ func TestChaos(t *testing.T) {
 	var all sync.WaitGroup
 	for range 32 {
 		all.Go(func() {
-			for time.Now().Before(end) && s.ctx.Err() == nil {
+			for time.Now().Before(end) && s.Ctx.Err() == nil {
 				name := string(rune('a' + rand.IntN(4)))
 				switch rand.IntN(14) {
 				case 0, 1:
-					fs.Make(s.ctx, s.root, name, 0755)
+					fs.Make(s.Ctx, s.Root, name, 0755)
 				case 2:
-					fs.Delete(s.ctx, s.root, name)
+					fs.Delete(s.Ctx, s.Root, name)
 				case 3:
-					s.echo(name+"/ctl", "create")
+					s.Echo(name+"/ctl", "create")
 				case 4, 5:
-					s.echo(name+"/ctl", "exec /bin/sh -c 'trap : TERM; while :; do sleep 1 & wait; done'")
+					s.Echo(name+"/ctl", "exec /bin/sh -c 'trap : TERM; while :; do sleep 1 & wait; done'")
 				case 6:
-					s.echo(name+"/ctl", "stop 0")
+					s.Echo(name+"/ctl", "stop 0")
 				case 7:
-					s.echo(name+"/ctl", "kill TERM 0")
+					s.Echo(name+"/ctl", "kill TERM 0")
 				case 8:
-					s.echo(name+"/ctl", "killall")
+					s.Echo(name+"/ctl", "killall")
 				case 9:
-					fs.Move(s.ctx, s.root, name, string(rune('a'+rand.IntN(4))))
+					fs.Move(s.Ctx, s.Root, name, string(rune('a'+rand.IntN(4))))
 				case 10, 11:
-					if h, err := s.open(name+"/proc/clone", fs.Write); err == nil {
-						h.Write(s.ctx, 0, []byte("nowait\nexec /bin/sh -c 'echo x; exec sleep 0.01'"))
-						h.Close(s.ctx)
+					if h, err := s.Open(name+"/proc/clone", fs.Write); err == nil {
+						h.Write(s.Ctx, 0, []byte("nowait\nexec /bin/sh -c 'echo x; exec sleep 0.01'"))
+						h.Close(s.Ctx)
 					}
 				case 12:
-					s.echo(name+"/proc/1/ctl", "exec /bin/sleep 1000")
+					s.Echo(name+"/proc/1/ctl", "exec /bin/sleep 1000")
 				case 13:
 					for _, f := range files.Names() {
 						switch f {
 						case "proc", "wait", "events", "stdin", "stdout", "stderr":
 						default:
-							s.cat(name + "/" + f)
+							s.Cat(name + "/" + f)
 						}
 					}
 				}
