@@ -23,7 +23,7 @@ func attr(c Cred) *syscall.SysProcAttr {
 
 // What a thread of ours may do as a user is what a process of that user may do.
 func TestAs(t *testing.T) {
-	needRoot(t)
+	needsRoot(t)
 	atEnd(t)
 	dir := t.TempDir()
 	os.Chmod(filepath.Dir(dir), 0755)
@@ -152,7 +152,7 @@ func unchanged(t *testing.T) {
 
 // While a thread has a user's identity, that user can neither signal it nor look at it.
 func TestAsIsNoTarget(t *testing.T) {
-	needRoot(t)
+	needsRoot(t)
 	c := Cred{Uid: alice, Gid: alice}
 	tid, done := make(chan int), make(chan bool)
 	result := make(chan error)
@@ -193,7 +193,7 @@ func TestAsIsNoTarget(t *testing.T) {
 }
 
 func TestAsErrors(t *testing.T) {
-	needRoot(t)
+	needsRoot(t)
 	if err := As(Cred{Uid: alice, Groups: make([]uint32, maxGroups+1)}, func() error { return nil }); err == nil {
 		t.Error("too many groups are taken")
 	}
@@ -207,7 +207,7 @@ func TestAsErrors(t *testing.T) {
 }
 
 func BenchmarkAs(b *testing.B) {
-	needRoot(b)
+	needsRoot(b)
 	c := Cred{Uid: alice, Gid: alice, Groups: []uint32{1, 2, 3}}
 	for b.Loop() {
 		if err := As(c, func() error { return nil }); err != nil {

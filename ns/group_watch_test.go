@@ -15,10 +15,10 @@ import (
 // groupWatch is a watch whose ends come by a channel, which is closed when it has ended.
 func groupWatch(t testing.TB) (*GroupWatch, <-chan GroupEnd) {
 	t.Helper()
-	needRoot(t)
+	needsRoot(t)
 	w, err := WatchGroups()
 	if err != nil {
-		lacking(t, "needs BPF with BTF: "+err.Error())
+		lacks(t, "needs BPF with BTF: %v", err)
 	}
 	told := make(chan GroupEnd, 10000)
 	go func() {
@@ -58,7 +58,7 @@ func TestGroupWatch(t *testing.T) {
 			if got != want {
 				t.Errorf("told %+v, not %+v", got, want)
 			}
-		case <-soon(t).Done():
+		case <-withTimeout(t).Done():
 			t.Fatalf("not told %+v", want)
 		}
 	}
@@ -114,7 +114,7 @@ func TestGroupSignal(t *testing.T) {
 
 // The kernel refuses it to ordinary users, and takes no more than there is room for.
 func TestGroupWatchRefused(t *testing.T) {
-	needRoot(t)
+	needsRoot(t)
 	err := As(Cred{Uid: 1234, Gid: 1234}, func() error {
 		w, err := WatchGroups()
 		if err == nil {
@@ -143,7 +143,7 @@ func TestBTF(t *testing.T) {
 	}
 	text, err := os.ReadFile("/sys/kernel/btf/vmlinux")
 	if err != nil {
-		lacking(t, "needs BTF: "+err.Error())
+		lacks(t, "needs BTF: %v", err)
 	}
 	if err := btfOffsets(text, map[string]*int{"pid.frob": new(int)}); fmt.Sprint(err) != "types of the kernel: no pid.frob" {
 		t.Errorf("a member that is not there: %v", err)

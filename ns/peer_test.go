@@ -36,7 +36,7 @@ func init() {
 }
 
 func TestPeer(t *testing.T) {
-	needRoot(t)
+	needsRoot(t)
 	atEnd(t)
 	dir, err := os.MkdirTemp("/tmp", "peer")
 	if err != nil {

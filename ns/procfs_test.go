@@ -142,10 +142,10 @@ func TestReaders(t *testing.T) {
 
 // A process that got the number of another is never met through it.
 func TestPidReuse(t *testing.T) {
-	needRoot(t)
+	needsRoot(t)
 	const last = "/proc/sys/kernel/ns_last_pid"
 	if f, err := os.OpenFile(last, os.O_WRONLY, 0); err != nil {
-		lacking(t, "needs ns_last_pid: "+err.Error())
+		lacks(t, "needs ns_last_pid: %v", err)
 	} else {
 		f.Close()
 	}
@@ -193,7 +193,7 @@ func TestPidReuse(t *testing.T) {
 }
 
 func TestSetLimit(t *testing.T) {
-	needRoot(t)
+	needsRoot(t)
 	atEnd(t)
 	a := Cred{Uid: alice, Gid: alice}
 	p := open(t, shell(t, attr(a)).cmd.Process.Pid)
@@ -238,7 +238,7 @@ func TestSetLimit(t *testing.T) {
 }
 
 func TestShares(t *testing.T) {
-	needRoot(t)
+	needsRoot(t)
 	atEnd(t)
 	uts := func() *syscall.SysProcAttr { return &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUTS} }
 	alone := shell(t, uts())

@@ -15,7 +15,7 @@ func needStops(t testing.TB) {
 	t.Helper()
 	e, err := stopEvent(os.Getpid())
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENOSYS) {
-		lacking(t, "needs perf events: "+err.Error())
+		lacks(t, "needs perf events: %v", err)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func TestStopped(t *testing.T) {
 		pid := s.num("exec 3<&0; (%s) <&3 >/dev/null & echo $!", cmd)
 		p := open(t, pid)
 		for range 20 {
-			c := wait(soon(t), p)
+			c := wait(withTimeout(t), p)
 			select {
 			case a := <-c:
 				t.Fatalf("%s: answer %v before the stop", cmd, a)
@@ -61,7 +61,7 @@ func TestStopped(t *testing.T) {
 				t.Fatalf("%s: answer to a stop: %v", cmd, a)
 			}
 			// It is stopped already.
-			if a := <-wait(soon(t), p); a != (answer{true, nil}) {
+			if a := <-wait(withTimeout(t), p); a != (answer{true, nil}) {
 				t.Fatalf("%s: answer while stopped: %v", cmd, a)
 			}
 			if st, err := p.Status(); err != nil || st.TracerPid != 0 {
@@ -77,14 +77,14 @@ func TestStopped(t *testing.T) {
 				runtime.Gosched()
 			}
 		}
-		ctx, cancel := context.WithCancelCause(soon(t))
+		ctx, cancel := context.WithCancelCause(withTimeout(t))
 		c := wait(ctx, p)
 		why := errors.New("flushed")
 		cancel(why)
 		if a := <-c; a.err != why {
 			t.Errorf("%s: answer to a cancel: %v", cmd, a)
 		}
-		c = wait(soon(t), p)
+		c = wait(withTimeout(t), p)
 		if err := p.Signal(unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}

@@ -12,7 +12,7 @@ import (
 )
 
 func TestHostname(t *testing.T) {
-	needRoot(t)
+	needsRoot(t)
 	atEnd(t)
 	own, err := os.Hostname()
 	if err != nil {
@@ -89,7 +89,7 @@ func utsOfThreads(t *testing.T) map[string]bool {
 }
 
 func BenchmarkHostname(b *testing.B) {
-	needRoot(b)
+	needsRoot(b)
 	s := shell(b, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUTS})
 	p := open(b, s.cmd.Process.Pid)
 	for b.Loop() {

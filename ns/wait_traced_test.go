@@ -64,7 +64,7 @@ func TestWaitTraced(t *testing.T) {
 						}
 					}
 					go func() {
-						x, err := Wait(soon(t), p)
+						x, err := Wait(withTimeout(t), p)
 						got <- fmt.Sprint(x, err)
 					}()
 					want := 1
