@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"syscall"
 	"testing"
 )
 
@@ -38,5 +39,35 @@ func TestAnothersMeanwhile(t *testing.T) {
 	uses = 0
 	if err := Empty(ctx, n); err != ErrPerm {
 		t.Errorf("emptied, it is another's: %v", err)
+	}
+}
+
+// Who has a file open asks what it is before he reads it, maybe when what it tells of is gone.
+func TestStatOfWhatIsGone(t *testing.T) {
+	table := Table[owned]{Text("wait", 0444, func(owned, context.Context) (string, error) { return "ended", nil })}
+	var gone error
+	d := table.Dir("d", 0755, func(context.Context) (owned, error) { return 1000, gone })
+	ctx := context.Background()
+	n, err := d.Walk(ctx, "wait")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone = ErrNotExist
+	if st, err := n.Stat(ctx); err != ErrNotExist {
+		t.Errorf("never asked before: %v, %v", st, err)
+	}
+	gone = nil
+	before, err := n.Stat(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, gone = range []error{ErrNotExist, Err(syscall.ENOENT, "process exited")} {
+		if st, err := n.Stat(ctx); err != nil || st != before {
+			t.Errorf("%v: %v, %v", gone, st, err)
+		}
+	}
+	gone = ErrPerm
+	if _, err := n.Stat(ctx); err != ErrPerm {
+		t.Errorf("no longer to be seen: %v", err)
 	}
 }

@@ -2,6 +2,8 @@ package fs
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 	"time"
 )
 
@@ -183,7 +185,7 @@ func (d *tableDir[T]) Walk(ctx context.Context, name string) (Node, error) {
 		if r.sub != nil {
 			return r.sub(ctx, t, t.Qid()+uint64(i)+1)
 		}
-		return &row[T]{d, i}, nil
+		return &row[T]{dir: d, i: i}, nil
 	}
 	return nil, ErrNotExist
 }
@@ -205,17 +207,25 @@ func (d *tableDir[T]) List(ctx context.Context) ([]Entry, error) {
 
 // A row of a directory as a node.
 type row[T Subject] struct {
-	dir *tableDir[T]
-	i   int
+	dir  *tableDir[T]
+	i    int
+	last atomic.Pointer[Stat] // what Stat gave
 }
 
+// Stat gives, once the subject is gone, what it gave before: who has opened the file asks for that before he reads (cat does), and
+// v9fs asks with a fid that is not the open one.
 func (n *row[T]) Stat(ctx context.Context) (Stat, error) {
 	t, err := n.dir.get(ctx)
 	if err != nil {
+		if last := n.last.Load(); last != nil && errors.Is(err, ErrNotExist) {
+			return *last, nil
+		}
 		return Stat{}, err
 	}
 	defer release(t)
-	return n.of(t), nil
+	st := n.of(t)
+	n.last.Store(&st)
+	return st, nil
 }
 
 // of describes the file of one subject.
