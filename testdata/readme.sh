@@ -1,0 +1,39 @@
+#!/bin/bash
+# readme.sh DIR: the README's ten examples as they stand there, typed one after the other by somebody who has ctrfs mounted
+# on DIR, with $PID, a process of his, and $ROOT, a root directory. Says what is not as beside it in readme.out.
+set -eu
+here=$(dirname "$(readlink -f "$0")")
+ROOT=$(mktemp -d)
+mkdir "$ROOT"/{bin,proc,sys,dev}
+cp "$(command -v busybox)" "$ROOT/bin/busybox"
+ln -s busybox "$ROOT/bin/sleep"
+ln -s busybox "$ROOT/bin/hostname"
+sleep 1000 &
+PID=$!
+trap 'kill $PID 2>/dev/null || :; rm -r "$ROOT"' EXIT
+
+n=0 on= script=
+while IFS= read -r line; do
+	case $line in
+	'## Ten examples') on=1 ;;
+	[0-9]*.' '*) [ -z "$on" ] || script+=$'echo "#"'$((++n))$'\n' ;;
+	'       '*)
+		[ "$on" ] || continue
+		line=${line#       } line=${line//"/n/ctrfs"/$1}
+		case $n in
+		2) line="exec 9<${line#cat }; cat <&9 & WAIT=\$!" ;; # it blocks until what follows has been done
+		10) line=${line/%ctl/ctl || :} ;;                   # what it is to show is a failure
+		esac
+		script+=$line$'\n'
+		[[ $line != *'kill TERM'* ]] || script+=$'wait $WAIT\n'
+		;;
+	esac
+done <"$here/../README.md"
+[ $n = 10 ] || { echo "$n examples"; exit 1; }
+
+export ROOT PID
+got=$(bash -ec "$script" 2>"$ROOT/stderr") || { echo "status $?"; cat "$ROOT/stderr"; }
+want=$(cat "$here/readme.out")
+# Before Linux 6.15 only root's server hears how a process ended that its parent was quick to wait for.
+[ "$UID" = 0 ] || want=${want//"'signal: TERM'"/"@('signal: TERM'|unknown)"}
+[[ $got == $want ]] || { printf '%s\n' 'got:' "$got" 'want:' "$want"; exit 1; }
