@@ -49,7 +49,10 @@ func Create(ctx context.Context, s Spec) (*Parked, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The clone has no other namespaces yet: a cgroup namespace begins where its process is when it is made, and a thread of
+	// ours waits for the clone, though somebody else may keep a network namespace waiting.
 	o := s.Opt
+	o.Flags &= unix.CLONE_NEWPID
 	if root.user {
 		o.Flags = 0
 	}
@@ -65,6 +68,7 @@ func Create(ctx context.Context, s Spec) (*Parked, error) {
 		}
 	} else {
 		plan.begin(&s.Opt)
+		plan.Do("unshare", unix.SYS_UNSHARE, s.Flags&^unix.CLONE_NEWPID)
 	}
 	s.build(plan, root)
 	if s.probe != nil {
@@ -135,18 +139,9 @@ func Enter(ctx context.Context, pidfd int, s Spec) (*Parked, error) {
 	} else {
 		flags &^= unix.CLONE_NEWPID
 	}
-	// It is not born in the cgroup: a thread of ours waits for each clone until it executes the stub, and in a group that is
-	// frozen or throttled it would wait as long as the group's owner likes, and every garbage collection with it.
-	o.Cgroup = nil
 	p, err := o.start(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if s.Cgroup != nil {
-		if err := write(s.Cgroup, "cgroup.procs", strconv.Itoa(p.Pid)); err != nil {
-			p.End()
-			return nil, fmt.Errorf("enter cgroup: %w", err)
-		}
 	}
 	plan := &Plan{}
 	plan.begin(&s.Opt)

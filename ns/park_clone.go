@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"sync"
 	"unsafe"
 
@@ -84,7 +85,7 @@ func openHatch(state string) error {
 }
 
 type cloneArgs struct {
-	flags, pidfd, childTid, parentTid, exitSignal, stack, stackSize, tls, setTid, setTidSize, cgroup uint64
+	flags, pidfd, childTid, parentTid, exitSignal, stack, stackSize, tls, setTid, setTidSize uint64
 }
 
 // start makes a clone and lets it execute the stub, with nothing open but a socket.
@@ -130,13 +131,20 @@ func (o *Opt) start(ctx context.Context) (*Parked, error) {
 	plan.Do("close_range", unix.SYS_CLOSE_RANGE, 4, uint64(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
 	plan.Do("execve of the stub", unix.SYS_EXECVEAT, hatch.stub, "", []string{"parked"}, []string{}, unix.AT_EMPTY_PATH)
 	pid, pidfd, err := o.clone(plan)
-	runtime.KeepAlive(o.Cgroup)
 	if err != nil {
 		ctl.Close()
 		return nil, err
 	}
 	p := &Parked{Pid: pid, Pidfd: pidfd, ctl: ctl, turn: make(chan struct{}, 1), child: !o.Sibling}
 	p.turn <- struct{}{}
+	// It is not born in the cgroup: a thread of ours waits for each clone until it executes the stub, and in a group that is
+	// frozen or throttled it would wait as long as the group's owner likes, and every garbage collection with it.
+	if o.Cgroup != nil {
+		if err := write(o.Cgroup, "cgroup.procs", strconv.Itoa(pid)); err != nil {
+			p.End()
+			return nil, fmt.Errorf("enter cgroup: %w", err)
+		}
+	}
 	return p, nil
 }
 
@@ -159,10 +167,6 @@ func (o *Opt) clone(plan *Plan) (pid, pidfd int, err error) {
 	if o.Sibling {
 		args.flags |= unix.CLONE_PARENT
 		args.exitSignal = 0 // it takes ours; anything else is EINVAL
-	}
-	if o.Cgroup != nil {
-		args.flags |= unix.CLONE_INTO_CGROUP
-		args.cgroup = uint64(o.Cgroup.Fd())
 	}
 	unlock, err := enterPidNS(o.PidNS)
 	if err != nil {
