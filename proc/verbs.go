@@ -103,6 +103,11 @@ func (p *Proc) use(ctx context.Context, verb string, f func(*ns.Parked) error) e
 	if p.job == nil {
 		return fmt.Errorf("%s: %w", verb, errRunning)
 	}
+	if f := p.space.Awake; f != nil {
+		if err := f(); err != nil {
+			return fmt.Errorf("%s: %w", verb, err)
+		}
+	}
 	select {
 	case p.job.turn <- struct{}{}:
 		defer func() { <-p.job.turn }()

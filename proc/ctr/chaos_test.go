@@ -18,11 +18,12 @@ import (
 	"ctrfs/fs"
 )
 
-// The states of the model: those of the tree, and two in which a container was killed and has not ended yet.
+// The states of the model: those of the tree, and three in which a container was killed and has not ended yet.
 const (
 	absent        = "absent"
 	dyingCreated  = "created, killed"
 	dyingRunning  = "running, killed"
+	dyingPaused   = "paused, killed"
 	noSuch        = "file does not exist"
 	alreadyExists = "file already exists"
 )
@@ -39,7 +40,7 @@ func step(s, op, result string) (next []string) {
 		}
 	}
 	// It may have ended before: one that is only created also by a delete, which ends it first.
-	if s == dyingCreated || s == dyingRunning || s == string(isCreated) {
+	if s == dyingCreated || s == dyingRunning || s == dyingPaused || s == string(isCreated) {
 		next = step(string(isStopped), op, result)
 	}
 	cannot := fmt.Sprintf("cannot %s a %s container", op, seen(s))
@@ -72,7 +73,17 @@ func step(s, op, result string) (next []string) {
 		may("", dyingCreated)
 	case op == "kill" && seen(s) == string(isRunning):
 		may("", dyingRunning)
-	case op == "delete" && seen(s) != string(isRunning):
+	case op == "kill" && seen(s) == string(isPaused):
+		may("", dyingPaused)
+	case op == "pause" && s == string(isRunning):
+		may("", string(isPaused))
+	case op == "pause" && s == dyingRunning:
+		may("", dyingPaused)
+	case op == "resume" && s == string(isPaused):
+		may("", string(isRunning))
+	case op == "resume" && s == dyingPaused:
+		may("", dyingRunning)
+	case op == "delete" && seen(s) != string(isRunning) && seen(s) != string(isPaused):
 		may("", absent)
 	default:
 		may(cannot, s)
@@ -153,7 +164,7 @@ func TestHistories(t *testing.T) {
 		for c := range 6 {
 			all.Go(func() {
 				for range 20 {
-					in := input{names[rand.IntN(len(names))], []string{"mkdir", "create", "start", "kill", "delete", "status", "status"}[rand.IntN(7)]}
+					in := input{names[rand.IntN(len(names))], []string{"mkdir", "create", "start", "kill", "delete", "pause", "resume", "status", "status"}[rand.IntN(9)]}
 					call := time.Now()
 					out := s.do(in.op, in.name)
 					end := time.Now()
@@ -307,7 +318,7 @@ func TestChaos(t *testing.T) {
 		all.Go(func() {
 			for time.Now().Before(end) && s.Ctx.Err() == nil {
 				name := string(rune('a' + rand.IntN(4)))
-				switch rand.IntN(14) {
+				switch rand.IntN(17) {
 				case 0, 1:
 					fs.Make(s.Ctx, s.Root, name, 0755)
 				case 2:
@@ -332,6 +343,12 @@ func TestChaos(t *testing.T) {
 				case 12:
 					s.Echo(name+"/proc/1/ctl", "exec /bin/sleep 1000")
 				case 13:
+					s.Echo(name+"/ctl", "pause")
+				case 14:
+					s.Echo(name+"/ctl", "resume")
+				case 15:
+					s.Echo(name+"/ctl", "restart")
+				case 16:
 					for _, f := range files.Names() {
 						switch f {
 						case "proc", "wait", "events", "stdin", "stdout", "stderr":

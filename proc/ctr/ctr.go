@@ -74,6 +74,7 @@ const (
 	isNew     state = "new"
 	isCreated state = "created"
 	isRunning state = "running"
+	isPaused  state = "paused"
 	isStopped state = "stopped"
 )
 

@@ -222,7 +222,7 @@ func (c *Ctr) current() (*run, error) {
 	switch {
 	case c.gone:
 		return nil, errNoCtr
-	case c.state == isCreated, c.state == isRunning:
+	case c.state == isCreated, c.state == isRunning, c.state == isPaused:
 		return c.run, nil
 	}
 	return nil, errNotRunning

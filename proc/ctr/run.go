@@ -26,6 +26,7 @@ type run struct {
 	ended   time.Time
 	exit    ns.Exit
 	failed  bool // its program could not be started
+	again   bool // another is to follow it
 }
 
 // failedCode is the status of a container whose program could not be started, as OCI runtimes have it.
@@ -36,12 +37,9 @@ func (c *Ctr) park(ctx context.Context) error {
 	c.mu.Lock()
 	s, group := c.spec, c.group
 	c.mu.Unlock()
-	if group == nil {
-		var err error
-		group, err = c.set.Cgroups.MakeGroup(c.id)
-		if err != nil && (os.Geteuid() == 0 || !errors.Is(err, fs.ErrPerm)) {
-			return err
-		}
+	group, err := c.fresh(ctx, group)
+	if err != nil {
+		return err
 	}
 	r := &run{group: group, done: make(chan struct{})}
 	if err := c.clone(ctx, r, s); err != nil {
@@ -58,6 +56,23 @@ func (c *Ctr) park(ctx context.Context) error {
 	go c.watch(r)
 	r.job.Ready()
 	return nil
+}
+
+// fresh gives a group for a new run: the old one, unless it was killed, or a new one, nil where this program may make none.
+func (c *Ctr) fresh(ctx context.Context, old *ns.Group) (*ns.Group, error) {
+	if old != nil {
+		if _, err := old.Dir(); err == nil {
+			return old, old.Thaw(ctx) // the last run may have ended while it was paused
+		}
+		if err := c.ungroup(ctx, old); err != nil { // it was killed when the end was being noted
+			return nil, err
+		}
+	}
+	group, err := c.set.Cgroups.MakeGroup(c.id)
+	if err != nil && (os.Geteuid() == 0 || !errors.Is(err, fs.ErrPerm)) {
+		return nil, err
+	}
+	return group, nil
 }
 
 // ungroup removes the container's group when all in it have ended.
@@ -356,7 +371,10 @@ func (r *run) kill() error {
 	if r.group != nil {
 		// What is frozen by version 1 does not die of a signal.
 		if frozen, err := r.group.Frozen(); frozen || err != nil {
-			return r.group.Kill()
+			if err := r.group.Kill(); err == nil || !ended(r.job.Process()) { // else the group may be gone
+				return err
+			}
+			return nil
 		}
 	}
 	if err := r.job.Process().Signal(unix.SIGKILL); !errors.Is(err, ns.ErrExited) { // the end of a pid name space
@@ -369,9 +387,9 @@ func (r *run) kill() error {
 const freezeTime = time.Second
 
 // signal sends a signal to all processes of the run (pid 0), all but the first (-1), or to the one that has pid on the
-// host. All are frozen meanwhile, so that none forks away from it, where that can be done.
-func (r *run) signal(ctx context.Context, sig unix.Signal, pid int) error {
-	if pid <= 0 && r.group != nil {
+// host. All are frozen meanwhile, unless they are paused, so that none forks away from it, where that can be done.
+func (r *run) signal(ctx context.Context, sig unix.Signal, pid int, paused bool) error {
+	if pid <= 0 && r.group != nil && !paused {
 		// Who calls has the turn: a process that the kernel cannot stop must not keep others from killing it.
 		brief, cancel := context.WithTimeout(ctx, freezeTime)
 		err := r.group.Freeze(brief)
@@ -440,6 +458,10 @@ func (cs *Containers) Close(ctx context.Context) error {
 		if err := c.free(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("container %q: %w", c.Name(), err))
 		}
+		c.mu.Lock()
+		c.gone = true
+		c.mu.Unlock()
+		<-c.turn // for a restart that waits for it
 	}
 	cs.Cgroups.Close()
 	return errors.Join(errs...)

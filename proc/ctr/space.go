@@ -24,6 +24,7 @@ func (c *Ctr) members() *proc.Space {
 		Inside:    c.inside,
 		Outside:   c.outside,
 		Become:    c.become,
+		Awake:     c.awake,
 		Of:        c.qid,
 		Uid:       uid,
 		Gid:       gid,
@@ -72,6 +73,9 @@ func (r *run) pids() (list []int, err error) {
 // enter parks a process that has what the first one has.
 func (c *Ctr) enter(ctx context.Context, o ns.Opt) (*ns.Parked, error) {
 	r, err := c.current()
+	if err == nil {
+		err = c.awake()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -222,6 +226,9 @@ func (cs *Containers) First(ctx context.Context, name string) (*ns.Process, erro
 		return nil, fs.ErrPerm
 	}
 	r, err := c.current()
+	if err == nil {
+		err = c.awake()
+	}
 	if err != nil {
 		return nil, err
 	}

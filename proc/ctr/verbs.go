@@ -22,6 +22,9 @@ var verbs = ctl.Table[*Ctr]{
 	ctl.Verb("stop [SECONDS]", (*Ctr).stop),
 	ctl.Verb("kill [SIG [PID]]", (*Ctr).kill),
 	ctl.Verb("killall", (*Ctr).killall),
+	ctl.Verb("pause", (*Ctr).pause),
+	ctl.Verb("resume", (*Ctr).resume),
+	ctl.Verb("restart", (*Ctr).restart),
 	ctl.Verb("delete", (*Ctr).delete),
 	ctl.Verb("rename NEW", func(c *Ctr, _ context.Context, args []string) error { return c.rename(args[0]) }),
 	ctl.Verb("closeio", (*Ctr).closeio),
@@ -95,7 +98,7 @@ func (c *Ctr) stop(ctx context.Context, args []string) error {
 		}
 		wait = time.Duration(n) * time.Second
 	}
-	release, err := c.take(ctx, "stop", isCreated, isRunning, isStopped)
+	release, err := c.take(ctx, "stop", isCreated, isRunning, isPaused, isStopped)
 	if err != nil {
 		return err
 	}
@@ -104,6 +107,13 @@ func (c *Ctr) stop(ctx context.Context, args []string) error {
 	if err != nil {
 		return nil // it has stopped
 	}
+	return c.end(ctx, r, wait)
+}
+
+// end asks the first process to end, lets it hear that if it is paused, and kills all after a time.
+func (c *Ctr) end(ctx context.Context, r *run, wait time.Duration) error {
+	c.noMore(r)
+	c.tell("stop")
 	p := r.job.Process()
 	st, err := p.Status()
 	term := uint64(1) << (unix.SIGTERM - 1)
@@ -112,6 +122,9 @@ func (c *Ctr) stop(ctx context.Context, args []string) error {
 		return r.kill()
 	}
 	if err := p.Signal(unix.SIGTERM); err != nil && !errors.Is(err, ns.ErrExited) {
+		return err
+	}
+	if err := c.thaw(ctx); err != nil {
 		return err
 	}
 	timer := time.AfterFunc(wait, func() { r.kill() }) // fails only where all has ended
@@ -136,12 +149,19 @@ func (c *Ctr) kill(ctx context.Context, args []string) error {
 			return fmt.Errorf("kill: not a process: %q", args[1])
 		}
 	}
-	release, err := c.take(ctx, "kill", isCreated, isRunning, isStopped)
+	release, err := c.take(ctx, "kill", isCreated, isRunning, isPaused, isStopped)
 	if err != nil {
 		return err
 	}
 	defer release()
 	r, err := c.current()
+	paused := c.now() == isPaused
+	if err == nil && sig == unix.SIGKILL && (pid == 0 || pid == 1) { // the end of the first is the end of all
+		c.noMore(r)
+		if paused {
+			pid = 0
+		}
+	}
 	if err == nil && pid == 1 && c.now() != isCreated {
 		if err = r.job.Process().Signal(sig); !errors.Is(err, ns.ErrExited) {
 			return err
@@ -155,16 +175,20 @@ func (c *Ctr) kill(ctx context.Context, args []string) error {
 	case sig == unix.SIGKILL && pid == 0, c.now() == isCreated:
 		return r.kill()
 	}
-	return r.signal(ctx, sig, pid)
+	if err = r.signal(ctx, sig, pid, paused); err == nil && sig == unix.SIGKILL {
+		err = c.thaw(ctx)
+	}
+	return err
 }
 
 func (c *Ctr) killall(ctx context.Context, _ []string) error {
-	release, err := c.take(ctx, "kill", isNew, isCreated, isRunning, isStopped)
+	release, err := c.take(ctx, "kill", isNew, isCreated, isRunning, isPaused, isStopped)
 	if err != nil {
 		return err
 	}
 	defer release()
 	if r, err := c.current(); err == nil {
+		c.noMore(r)
 		return r.kill()
 	}
 	return nil
