@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"math"
 	"sync"
 	"syscall"
@@ -12,31 +13,58 @@ import (
 // nobody has, the oldest bytes go and the writer never waits.
 type Log struct {
 	mu         sync.Mutex // guards what follows
-	ring       []byte     // grows up to size
+	kept       store
 	size       int64
 	start, end int64 // offsets of the oldest byte kept and behind the newest
 	closed     bool
+	released   bool // nobody will open it any more
 	drained    bool // somebody has read it to its end
 	readers    map[*LogReader]struct{}
 	grown      chan struct{} // closed when there is more, or the end; made by who waits
 	room       chan struct{} // closed when a reader has gone on or away; made by who waits
 }
 
-// NewLog makes a log that keeps the last size bytes.
+// A store is where the bytes of a log are, each at its offset.
+type store interface {
+	// put adds p at end, where start will be the oldest byte that is wanted.
+	put(p []byte, start, end int64) error
+	// get gives the bytes from off on, all of them kept.
+	get(p []byte, off int64) error
+	// drop says that nobody wants what is before start.
+	drop(start int64)
+	close()
+}
+
+// NewLog makes a log in memory that keeps the last size bytes.
 func NewLog(size int) *Log {
-	return &Log{size: int64(size), readers: map[*LogReader]struct{}{}}
+	return &Log{kept: &ring{size: int64(size)}, size: int64(size), readers: map[*LogReader]struct{}{}}
 }
 
 // Write adds p, waiting while a reader would lose bytes.
 func (l *Log) Write(ctx context.Context, p []byte) error {
 	for len(p) > 0 {
+		if err := l.Room(ctx); err != nil {
+			return err
+		}
 		l.mu.Lock()
 		n := min(int64(len(p)), l.free())
-		if n > 0 {
-			l.put(p[:n])
-			p = p[n:]
+		err := l.put(p[:n])
+		l.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+// Room waits until a byte can be added without that a reader loses one.
+func (l *Log) Room(ctx context.Context) error {
+	for {
+		l.mu.Lock()
+		if l.free() > 0 {
 			l.mu.Unlock()
-			continue
+			return nil
 		}
 		if l.room == nil {
 			l.room = make(chan struct{})
@@ -49,18 +77,13 @@ func (l *Log) Write(ctx context.Context, p []byte) error {
 			return ctx.Err()
 		}
 	}
-	return nil
 }
 
 // TryWrite adds p whole if no reader would lose a byte by it.
 func (l *Log) TryWrite(p []byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.free() < int64(len(p)) {
-		return false
-	}
-	l.put(p)
-	return true
+	return l.free() >= int64(len(p)) && l.put(p) == nil
 }
 
 // free says how much may be written: what the slowest reader may still want (he may step back to where his last read
@@ -77,36 +100,20 @@ func (l *Log) free() int64 {
 }
 
 // put adds at most size bytes, which may push the oldest out.
-func (l *Log) put(p []byte) {
-	need := min(l.size, l.end-l.start+int64(len(p)))
-	if int64(len(l.ring)) < need {
-		l.grow(min(l.size, max(need, 2*int64(len(l.ring)))))
+func (l *Log) put(p []byte) error {
+	if err := l.kept.put(p, max(l.start, l.end+int64(len(p))-l.size), l.end); err != nil {
+		return err
 	}
-	for len(p) > 0 {
-		n := copy(l.ring[l.end%int64(len(l.ring)):], p)
-		p, l.end = p[n:], l.end+int64(n)
-	}
-	l.start = max(l.start, l.end-int64(len(l.ring)))
+	l.added(int64(len(p)))
+	return nil
+}
+
+// added notes that the store has n bytes more.
+func (l *Log) added(n int64) {
+	l.end += n
+	l.start = max(l.start, l.end-l.size)
+	l.kept.drop(l.start)
 	wake(&l.grown)
-}
-
-func (l *Log) grow(size int64) {
-	ring := make([]byte, size)
-	for off := l.start; off < l.end; {
-		b := l.at(off, l.end)
-		copy(ring[off%size:], b)
-		if over := off%size + int64(len(b)) - size; over > 0 {
-			copy(ring, b[int64(len(b))-over:])
-		}
-		off += int64(len(b))
-	}
-	l.ring = ring
-}
-
-// at gives the bytes kept from off to at most end that lie together.
-func (l *Log) at(off, end int64) []byte {
-	i, size := off%int64(len(l.ring)), int64(len(l.ring))
-	return l.ring[i:min(size, i+end-off)]
 }
 
 func wake(c *chan struct{}) {
@@ -122,6 +129,22 @@ func (l *Log) End() {
 	defer l.mu.Unlock()
 	l.closed = true
 	wake(&l.grown)
+}
+
+// Close lets go of what the log is kept in, once the last who has it open closes it.
+func (l *Log) Close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.released = true
+	l.release()
+}
+
+// release is called with the lock.
+func (l *Log) release() {
+	if l.released && len(l.readers) == 0 {
+		l.kept.close()
+		l.kept = closed{}
+	}
 }
 
 // Drained says whether the log has ended and somebody has read it to its end, or nothing was ever written.
@@ -191,8 +214,10 @@ func (r *LogReader) get(off int64, n int, gathers bool) ([]byte, <-chan struct{}
 		return nil, nil, Err(syscall.EIO, "output lost: %d bytes", lost)
 	case off < l.end:
 		end := min(l.end, off+int64(n))
-		b := append(make([]byte, 0, end-off), l.at(off, end)...)
-		b = append(b, l.at(off+int64(len(b)), end)[:end-off-int64(len(b))]...)
+		b := make([]byte, end-off)
+		if err := l.kept.get(b, off); err != nil {
+			return nil, nil, err
+		}
 		if gathers && r.batch { // still the same read(2)
 			r.place = max(min(r.place, off), off-stepBack)
 		} else {
@@ -245,5 +270,16 @@ func (r *LogReader) Close(context.Context) error {
 	defer r.log.mu.Unlock()
 	delete(r.log.readers, r)
 	wake(&r.log.room)
+	r.log.release()
 	return nil
 }
+
+// closed is the store of a log that was closed.
+type closed struct{}
+
+var errClosed = errors.New("output is no longer kept")
+
+func (closed) put([]byte, int64, int64) error { return errClosed }
+func (closed) get([]byte, int64) error        { return errClosed }
+func (closed) drop(int64)                     {}
+func (closed) close()                         {}

@@ -4,12 +4,36 @@ import (
 	"bytes"
 	"context"
 	"math/rand/v2"
+	"os"
 	"testing"
 	"testing/synctest"
+
+	"golang.org/x/sys/unix"
 )
 
 func gatherer() context.Context {
 	return WithClient(context.Background(), &Client{Gathers: true})
+}
+
+// stores are the two kinds of logs.
+var stores = map[string]func(*testing.T, int) *Log{
+	"memory": func(_ *testing.T, size int) *Log { return NewLog(size) },
+	"file": func(t *testing.T, size int) *Log {
+		l, err := OpenLog(memfd(t), size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(l.Close)
+		return l
+	},
+}
+
+func memfd(t *testing.T) *os.File {
+	fd, err := unix.MemfdCreate("log", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return os.NewFile(uintptr(fd), "log")
 }
 
 // A client that gathers sees each batch, because one read after it gives 0 bytes; another never sees 0 before the end.
@@ -47,9 +71,15 @@ func TestLogBatches(t *testing.T) {
 // Whatever sizes are written and read, a reader that follows and one that steps back get every byte while they have
 // the log open, though the ring is small.
 func TestLogLosesNothing(t *testing.T) {
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) { losesNothing(t, open) })
+	}
+}
+
+func losesNothing(t *testing.T, open func(*testing.T, int) *Log) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := gatherer()
-		l := NewLog(1000)
+		l := open(t, 1000)
 		var sent []byte
 		for i := range 50_000 {
 			sent = append(sent, byte(i>>8), byte(i))
@@ -98,8 +128,13 @@ func TestLogLosesNothing(t *testing.T) {
 
 // With nobody reading the writer goes on and the oldest bytes go; who comes then is told how many are lost, once.
 func TestLogOverrun(t *testing.T) {
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) { overrun(t, open(t, 10)) })
+	}
+}
+
+func overrun(t *testing.T, l *Log) {
 	ctx := context.Background()
-	l := NewLog(10)
 	for range 5 {
 		if err := l.Write(ctx, []byte("0123456789abc")); err != nil {
 			t.Fatal(err)

@@ -192,17 +192,16 @@ func (p *Parked) sendData(ctx context.Context, data []byte) error {
 	if len(data) > stubMaxData {
 		return unix.E2BIG
 	}
-	fd, err := unix.MemfdCreate("data", unix.MFD_CLOEXEC)
+	f, err := Memfd("data")
 	if err != nil {
-		return fmt.Errorf("memfd_create: %w", err)
+		return err
 	}
-	f := os.NewFile(uintptr(fd), "data")
 	defer f.Close()
 	if _, err := f.Write(data); err != nil {
 		return err
 	}
 	plan := &Plan{}
-	m := plan.Send(fd)
+	m := plan.Send(int(f.Fd()))
 	plan.Do("read the plan", unix.SYS_PREAD64, m, uint64(stubData), len(data), 0)
 	plan.Do("close", unix.SYS_CLOSE, m)
 	table, rest, err := plan.bytes(stubTable, 0)

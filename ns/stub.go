@@ -79,6 +79,18 @@ func stubFile(state string) (int, error) {
 	return fd, nil
 }
 
+// Memfd makes a file in memory that cannot be executed, as vm.memfd_noexec=2 wants it; see memfd_create(2).
+func Memfd(name string) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
+	if err == unix.EINVAL { // before Linux 6.3
+		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
 func stubInDir(dir string) (int, error) {
 	f, err := os.CreateTemp(dir, "parked")
 	if err != nil {

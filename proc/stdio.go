@@ -25,15 +25,41 @@ type Stdio struct {
 	child  [3]*os.File   // the process's ends, until it has them
 	ours   [2]*os.File   // where its output comes out; nil: nowhere
 	tty    *os.File      // the master, if it is a terminal
+	middle [2]*os.File   // a pipe on the way from a terminal or socket to its log: only from a pipe is nothing lost
 	over   chan struct{} // closed when the process has ended
 	cancel context.CancelFunc
 	ctx    context.Context
 }
 
 func newStdio() *Stdio {
-	s := &Stdio{In: &Input{turn: make(chan struct{}, 1)}, Out: fs.NewLog(outputKept), Err: fs.NewLog(outputKept), over: make(chan struct{})}
+	s := &Stdio{In: &Input{turn: make(chan struct{}, 1)}, Out: fs.NewLog(0), Err: fs.NewLog(0), over: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
+}
+
+// keepOutput makes the log of output i, 0 or 1, which is in a file so that it can outlive this program.
+func (s *Stdio) keepOutput(i int) error {
+	f, err := ns.Memfd("output")
+	if err != nil {
+		return err
+	}
+	l, err := fs.OpenLog(f, outputKept)
+	if err != nil {
+		f.Close()
+		return err
+	}
+	*[]**fs.Log{&s.Out, &s.Err}[i] = l
+	return nil
+}
+
+// makeMiddle makes the pipe between what is no pipe and its log.
+func (s *Stdio) makeMiddle() error {
+	var fd [2]int
+	if err := unix.Pipe2(fd[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return err
+	}
+	s.middle = [2]*os.File{os.NewFile(uintptr(fd[0]), "output"), os.NewFile(uintptr(fd[1]), "output")}
+	return nil
 }
 
 // NewStdio makes three pipes.
@@ -56,6 +82,9 @@ func makeStdio(kind string) (*Stdio, error) {
 			fd[0], fd[1] = fd[1], fd[0]
 		}
 		s.take(i, fd[0], fd[1])
+		if i > 0 {
+			err = s.keepOutput(i - 1)
+		}
 	}
 	switch kind {
 	case "pipe":
@@ -68,6 +97,7 @@ func makeStdio(kind string) (*Stdio, error) {
 			s.take(1, fd[0], fd[1])
 			s.child[0] = s.child[1]
 			s.In.socket = s.ours[0]
+			err = errors.Join(s.keepOutput(0), s.makeMiddle())
 		}
 		pipe(2)
 	}
@@ -99,7 +129,7 @@ func newTerminal(root *os.File, uid uint32, size ns.Winsize) (*Stdio, error) {
 	s := newStdio()
 	s.tty, s.ours[0], s.In.tty = master, master, master
 	s.child = [3]*os.File{slave, slave, slave}
-	if err := ns.SetWinsize(master, size); err != nil {
+	if err := errors.Join(ns.SetWinsize(master, size), s.keepOutput(0), s.makeMiddle()); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -141,14 +171,14 @@ func (s *Stdio) Close() {
 	s.cancel()
 	s.In.End()
 	s.closeChild()
-	for _, f := range s.ours {
+	for _, f := range append(s.ours[:], s.middle[:]...) {
 		if f != nil {
 			f.Close()
 		}
 	}
+	s.Out.Close()
+	s.Err.Close()
 }
-
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 // Ended says that the process has ended. Its output may go on: others may have it open.
 func (s *Stdio) Ended() {
@@ -158,7 +188,7 @@ func (s *Stdio) Ended() {
 	}
 }
 
-// pump moves output into the log. It has a buffer only while there is something to move.
+// pump moves output into the log: out of a pipe straight, else through the middle, which is emptied before more comes in.
 func (s *Stdio) pump(l *fs.Log, f *os.File) {
 	defer l.End()
 	defer f.Close()
@@ -166,33 +196,54 @@ func (s *Stdio) pump(l *fs.Log, f *os.File) {
 	if err != nil {
 		return
 	}
+	middle := f == s.ours[0] && s.middle[0] != nil
 	for {
-		var buf *[32 << 10]byte
-		var n int
-		e := conn.Read(func(fd uintptr) bool {
-			buf = buffers.Get().(*[32 << 10]byte)
-			n, err = read(int(fd), buf[:])
-			if err == unix.EAGAIN || err == unix.EIO && s.lives() {
-				// Nobody has the terminal open. Closing it now would hang up a program that has closed it only before its end.
-				buffers.Put(buf)
-				return false
+		if err := l.Room(s.ctx); err != nil {
+			return
+		}
+		if middle {
+			switch err := s.pour(l); err {
+			case nil, fs.ErrFull:
+				continue
+			case unix.EAGAIN:
+			default:
+				return
 			}
-			return true
+		}
+		n := 0
+		e := conn.Read(func(fd uintptr) bool {
+			if middle {
+				n, err = s.fill(int(fd))
+			} else {
+				n, err = l.Splice(int(fd))
+			}
+			// Nobody has the terminal open: closing it now would hang up a program that has closed it only before its end.
+			return err != unix.EAGAIN && !(err == unix.EIO && s.lives())
 		})
 		if errors.Is(e, os.ErrDeadlineExceeded) {
 			f.SetReadDeadline(time.Time{})
 			continue
 		}
-		if e != nil || err != nil || n <= 0 {
-			return
-		}
-		err = l.Write(s.ctx, buf[:n])
-		buffers.Put(buf)
-		if err != nil {
+		if e != nil || err != nil && err != fs.ErrFull || err == nil && n == 0 {
 			return
 		}
 	}
 }
+
+// pour moves what is in the middle into the log.
+func (s *Stdio) pour(l *fs.Log) (err error) {
+	control(s.middle[0], func(fd int) { _, err = l.Splice(fd) })
+	return err
+}
+
+// fill moves what comes out of a terminal or socket into the middle, which is empty.
+func (s *Stdio) fill(from int) (n int, err error) {
+	control(s.middle[1], func(fd int) { n, err = fs.Splice(from, fd, middleSize) })
+	return n, err
+}
+
+// middleSize is what a pipe has as a rule.
+const middleSize = 64 << 10
 
 func (s *Stdio) lives() bool {
 	select {
@@ -200,14 +251,6 @@ func (s *Stdio) lives() bool {
 		return false
 	default:
 		return true
-	}
-}
-
-func read(fd int, p []byte) (n int, err error) {
-	for {
-		if n, err = unix.Read(fd, p); err != unix.EINTR {
-			return n, err
-		}
 	}
 }
 
