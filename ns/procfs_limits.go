@@ -2,6 +2,9 @@ package ns
 
 import (
 	"bytes"
+	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strconv"
@@ -84,10 +87,10 @@ func ParseLimit(word string) (uint64, error) {
 	return n, nil
 }
 
-// SetLimit sets a limit of the process for c. The kernel's rule is carried out here, because it asks for the real
-// uid, which no thread of ours may have (see As): c must be all of the process's user and group ids, and only
-// root may raise a hard limit. For a process of another user this process needs CAP_SYS_RESOURCE.
-func (p *Process) SetLimit(c Cred, l Limit) error {
+// SetLimit sets a limit of the process for c, as prlimit(2) would let c do it: c must be all of the process's user and
+// group ids, and only root raises a hard limit. The kernel asks for the real uid, which no thread of ours may have (see
+// As), so the call is made by a parked process of c's.
+func (p *Process) SetLimit(ctx context.Context, c Cred, l Limit) error {
 	resource := -1
 	for i, r := range rlimits {
 		if r.name == strings.ToLower(l.Name) {
@@ -100,29 +103,35 @@ func (p *Process) SetLimit(c Cred, l Limit) error {
 	if l.Soft > l.Hard {
 		return fmt.Errorf("limit %s: soft above hard: %w", l.Name, unix.EINVAL)
 	}
-	if c.Uid != 0 {
-		st, err := p.Status()
+	set := func() error {
+		return unix.Prlimit(p.pid, resource, &unix.Rlimit{Cur: l.Soft, Max: l.Hard}, nil)
+	}
+	if euid := uint32(unix.Geteuid()); c.Uid != euid {
+		if euid != 0 {
+			return fs.ErrPermission
+		}
+		his, err := Park(ctx, Opt{Cred: &c})
 		if err != nil {
 			return err
 		}
-		for i := range 3 {
-			if st.Uid[i] != c.Uid || st.Gid[i] != c.Gid {
-				return fs.ErrPermission
-			}
-		}
-		var old unix.Rlimit
-		if err := p.verify("limits", unix.Prlimit(p.pid, resource, nil, &old)); err != nil {
-			return err
-		}
-		if l.Hard > old.Max {
-			return fs.ErrPermission
+		defer his.End()
+		set = func() error {
+			return his.do(ctx, func(plan *Plan) {
+				plan.Do("prlimit", unix.SYS_PRLIMIT64, p.pid, resource, []any{l.Soft, l.Hard}, 0)
+			})
 		}
 	}
 	if err := p.Check(); err != nil { // prlimit takes a number only; a reuse between here and there needs 4 million forks
 		return err
 	}
-	if err := unix.Prlimit(p.pid, resource, &unix.Rlimit{Cur: l.Soft, Max: l.Hard}, nil); err != nil {
-		return fmt.Errorf("limit %s: %w", l.Name, p.verify("limits", err))
+	err := set()
+	switch {
+	case errors.Is(err, unix.EPERM):
+		err = fs.ErrPermission
+	case errors.Is(err, unix.ESRCH):
+		err = ErrExited
+	case err != nil:
+		err = fmt.Errorf("limit %s: %w", l.Name, err)
 	}
-	return p.Check()
+	return cmp.Or(p.Check(), err)
 }

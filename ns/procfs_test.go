@@ -128,7 +128,7 @@ func TestReaders(t *testing.T) {
 		"fd":       func() error { _, err := p.FDs(me); return err },
 		"mounts":   func() error { _, err := p.Mounts(me); return err },
 		"limits":   func() error { _, err := p.Limits(); return err },
-		"setlimit": func() error { return p.SetLimit(me, Limit{"core", 0, 0}) },
+		"setlimit": func() error { return p.SetLimit(withTimeout(t), me, Limit{"core", 0, 0}) },
 		"children": func() error { _, err := p.Children(); return err },
 		"shares":   func() error { _, err := p.Shares(); return err },
 		"signal":   func() error { return p.Signal(0) },
@@ -174,7 +174,7 @@ func TestPidReuse(t *testing.T) {
 			if a, err := old.Args(); err != ErrExited {
 				t.Errorf("args %q, %v", a, err)
 			}
-			if err := old.SetLimit(Cred{}, Limit{"core", 0, 0}); err != ErrExited {
+			if err := old.SetLimit(withTimeout(t), Cred{}, Limit{"core", 0, 0}); err != ErrExited {
 				t.Errorf("limit: %v", err)
 			}
 			if !fresh.Alive() {
@@ -192,23 +192,31 @@ func TestPidReuse(t *testing.T) {
 	}
 }
 
+func init() {
+	// A process of alice's whose saved uid is root's still.
+	roles["saved"] = func() error {
+		if err := errors.Join(syscall.Setresgid(alice, alice, alice), syscall.Setresuid(alice, alice, 0)); err != nil {
+			return err
+		}
+		fmt.Println(os.Getpid())
+		_, err := os.Stdin.Read(make([]byte, 1))
+		return err
+	}
+}
+
 func TestSetLimit(t *testing.T) {
 	needsRoot(t)
+	park(t, Opt{}) // what the first one opens stays open
 	atEnd(t)
 	a := Cred{Uid: alice, Gid: alice}
 	p := open(t, shell(t, attr(a)).cmd.Process.Pid)
 	rootp := open(t, shell(t, nil).cmd.Process.Pid)
+	savedp := open(t, shell(t, nil).num("NS_TEST_ROLE=saved exec /proc/%d/exe", os.Getpid()))
 	for _, ok := range []struct {
 		p *Process
 		c Cred
 	}{{rootp, Cred{}}, {p, a}} {
-		if self, err := open(t, os.Getpid()).Status(); err != nil {
-			t.Fatal(err)
-		} else if ok.p == p && self.CapEff&(1<<unix.CAP_SYS_RESOURCE) == 0 {
-			t.Log("lacking: CAP_SYS_RESOURCE, without which root sets no limit of another user's process")
-			continue
-		}
-		if err := ok.p.SetLimit(ok.c, Limit{"NOFILE", 50, 60}); err != nil {
+		if err := ok.p.SetLimit(withTimeout(t), ok.c, Limit{"NOFILE", 50, 60}); err != nil {
 			t.Fatal(err)
 		}
 		if l, err := ok.p.Limits(); err != nil || l[unix.RLIMIT_NOFILE] != (Limit{"nofile", 50, 60}) {
@@ -224,15 +232,16 @@ func TestSetLimit(t *testing.T) {
 		{p, Cred{Uid: bob, Gid: bob}, Limit{"nofile", 50, 60}},
 		{p, Cred{Uid: alice, Gid: bob}, Limit{"nofile", 50, 60}},
 		{rootp, a, Limit{"nofile", 50, 60}},
+		{savedp, a, Limit{"nofile", 50, 60}},
 	} {
-		if err := c.p.SetLimit(c.c, c.l); err != fs.ErrPermission {
+		if err := c.p.SetLimit(withTimeout(t), c.c, c.l); err != fs.ErrPermission {
 			t.Errorf("%+v by %+v: %v", c.l, c.c, err)
 		}
 	}
-	if err := rootp.SetLimit(Cred{}, Limit{"nofile", 51, 50}); !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "soft above hard") {
+	if err := rootp.SetLimit(withTimeout(t), Cred{}, Limit{"nofile", 51, 50}); !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "soft above hard") {
 		t.Errorf("soft above hard: %v", err)
 	}
-	if err := p.SetLimit(a, Limit{"files", 1, 1}); err == nil || err.Error() != `no such limit: "files"` {
+	if err := p.SetLimit(withTimeout(t), a, Limit{"files", 1, 1}); err == nil || err.Error() != `no such limit: "files"` {
 		t.Errorf("unknown limit: %v", err)
 	}
 }

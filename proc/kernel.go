@@ -74,7 +74,7 @@ func (p *Proc) setLimit(ctx context.Context, line string) error {
 		if l.Hard, err = ns.ParseLimit(words[2]); err != nil {
 			return err
 		}
-		return p.Process.SetLimit(cred(ctx), l)
+		return p.Process.SetLimit(ctx, cred(ctx), l)
 	}
 	old, err := p.Process.Limits()
 	if err != nil {
@@ -85,7 +85,7 @@ func (p *Proc) setLimit(ctx context.Context, line string) error {
 			l.Hard = o.Hard
 		}
 	}
-	return p.Process.SetLimit(cred(ctx), l)
+	return p.Process.SetLimit(ctx, cred(ctx), l)
 }
 
 // ns is the mount table as namespace(6) lines.
