@@ -17,11 +17,14 @@ type Parked struct {
 	Pid   int // as the server counts
 	Pidfd int // closed by Close
 
-	ctl   *os.File      // our end of its descriptor 3
+	ctl   *os.File      // our end of its ParkedCtl
 	turn  chan struct{} // holds a token: who has it may run a plan, and use what follows
 	child bool          // the server is its parent
 	last  *Plan         // what is still to be done before its program runs
 }
+
+// ParkedCtl is the descriptor by which a parked process is told what to do. Its program has it no more.
+const ParkedCtl = 3
 
 // Opt says how a process is parked. The zero Opt makes one of the server's own user, in the
 // server's namespaces, with /dev/null as standard input, output and error.
@@ -86,7 +89,7 @@ func (p *Plan) guard() {
 
 // clean takes away what a clone has of the server.
 func (p *Plan) clean() {
-	p.Do("close-on-exec of 3", unix.SYS_FCNTL, 3, unix.F_SETFD, unix.FD_CLOEXEC)
+	p.Do("close-on-exec", unix.SYS_FCNTL, ParkedCtl, unix.F_SETFD, unix.FD_CLOEXEC)
 	p.Do("chdir \"/\"", unix.SYS_CHDIR, "/")
 	p.Do("umask", unix.SYS_UMASK, 022)
 	p.Do("prctl PR_SET_NAME", unix.SYS_PRCTL, unix.PR_SET_NAME, "parked", 0, 0, 0)
@@ -259,7 +262,7 @@ const giftSize = 1
 // give sends a descriptor of the process's ahead of the answer, for Plan.given.
 func (p *Plan) give(fd *Step) {
 	const rights = unix.SOL_SOCKET | unix.SCM_RIGHTS<<32
-	p.Do("give a descriptor", unix.SYS_SENDMSG, 3,
+	p.Do("give a descriptor", unix.SYS_SENDMSG, ParkedCtl,
 		[]any{0, 0, []any{"x", giftSize}, 1, []any{uint64(unix.SizeofCmsghdr + 4), uint64(rights), fd}, unix.CmsgSpace(4), 0}, 0)
 }
 

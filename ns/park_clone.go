@@ -48,8 +48,8 @@ func openHatch(state string) error {
 	}
 	var low [parallel + 1]int
 	for i := range low {
-		// Above 3, which is the socket's number in the clone.
-		if low[i], err = unix.FcntlInt(uintptr(stub), unix.F_DUPFD_CLOEXEC, 4); err != nil {
+		// Above the socket's number in the clone.
+		if low[i], err = unix.FcntlInt(uintptr(stub), unix.F_DUPFD_CLOEXEC, ParkedCtl+1); err != nil {
 			for _, fd := range low[:i] {
 				unix.Close(fd)
 			}
@@ -126,9 +126,9 @@ func (o *Opt) start(ctx context.Context) (*Parked, error) {
 
 	plan := &Plan{}
 	plan.Do("close_range", unix.SYS_CLOSE_RANGE, hatch.top, uint64(^uint32(0)), unix.CLOSE_RANGE_UNSHARE)
-	plan.Do("dup3", unix.SYS_DUP3, slot, 3, 0)
+	plan.Do("dup3", unix.SYS_DUP3, slot, ParkedCtl, 0)
 	plan.Do("close_range", unix.SYS_CLOSE_RANGE, 0, 2, 0)
-	plan.Do("close_range", unix.SYS_CLOSE_RANGE, 4, uint64(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
+	plan.Do("close_range", unix.SYS_CLOSE_RANGE, ParkedCtl+1, uint64(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
 	plan.Do("execve of the stub", unix.SYS_EXECVEAT, hatch.stub, "", []string{"parked"}, []string{}, unix.AT_EMPTY_PATH)
 	pid, pidfd, err := o.clone(plan)
 	if err != nil {

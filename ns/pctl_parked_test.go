@@ -1,10 +1,13 @@
 package ns
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestPctlParked: the same verbs, before the program starts.
@@ -64,6 +67,12 @@ func TestPctlParked(t *testing.T) {
 		}
 		if err := p.Pctl(withTimeout(t), Pctl{Private: true}); err == nil {
 			t.Error("private: done")
+		}
+		if err := p.Pctl(withTimeout(t), Pctl{Close: []int{0, ParkedCtl}}); !errors.Is(err, unix.EBADF) {
+			t.Errorf("close of what it waits at: %v", err)
+		}
+		if err := x.view().same(before); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -57,6 +58,9 @@ func (p *Parked) Pctl(ctx context.Context, m Pctl) error {
 	if m.Private {
 		return fmt.Errorf("private: undone by exec: %w", unix.EINVAL)
 	}
+	if slices.Contains(m.Close, ParkedCtl) { // without it the process would end, and for its user it is not there
+		return fmt.Errorf("close %d: %w", ParkedCtl, unix.EBADF)
+	}
 	fd, err := unix.FcntlInt(uintptr(p.Pidfd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("dup: %w", err)
@@ -82,7 +86,7 @@ func (p *Parked) Pctl(ctx context.Context, m Pctl) error {
 func (p *Parked) pctl(ctx context.Context, m *Pctl, old *snapshot) error {
 	// Its table is its own already: nobody else has what forkfd would close.
 	plan := new(Plan)
-	m.plan(plan, old.carrier(p.Pid, 1, 3))
+	m.plan(plan, old.carrier(p.Pid, 1, ParkedCtl))
 	err := p.Run(ctx, plan)
 	if err == nil {
 		err = m.mapUser(p.Pid)
@@ -105,7 +109,7 @@ func (p *Parked) pctl(ctx context.Context, m *Pctl, old *snapshot) error {
 func (p *Parked) closeSent(ctx context.Context, sent *Plan) {
 	plan := new(Plan)
 	for _, s := range sent.steps {
-		if s.flags&stepLoad != 0 && s.result > 3 {
+		if s.flags&stepLoad != 0 && s.result > ParkedCtl {
 			plan.Do("close", unix.SYS_CLOSE, s.Result()).Try() // EBADF: newfd has closed it
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"ctrfs/ctl"
@@ -17,9 +18,17 @@ func (p *Proc) fd(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	parked := p.isParked()
 	fds, err := p.Process.FDs(cred(ctx))
+	if parked && !p.isParked() { // its program has begun meanwhile
+		parked = false
+		fds, err = p.Process.FDs(cred(ctx))
+	}
 	if err != nil {
 		return "", err
+	}
+	if parked {
+		fds = slices.DeleteFunc(fds, func(fd ns.FD) bool { return fd.N == ns.ParkedCtl })
 	}
 	var b strings.Builder
 	b.WriteString(fs.Quote(cwd) + "\n")

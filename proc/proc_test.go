@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -60,6 +61,9 @@ func TestClone(t *testing.T) {
 	}
 	if got := s.Read(n + "/env"); got != defaultPath+"\n" {
 		t.Errorf("env %q", got)
+	}
+	if got := regexp.MustCompile(`(?m) .*$`).ReplaceAllString(s.as(0).Read(n+"/fd"), ""); got != "/\n0\n1\n2\n" {
+		t.Errorf("descriptors %q", got)
 	}
 	s.Say(h, "dir /usr\nenv A=b\nenv 'C=it''s'\nlabel j1\n")
 	s.Write(n+"/args", "/bin/sh -c 'echo $A $C $PWD; pwd; id -u; ls /proc/self/fd; echo err >&2; read x; echo got $x; exit 3'\n")
