@@ -49,7 +49,7 @@ func newServer(stop context.CancelFunc) (*server, error) {
 		return nil, err
 	}
 	uid, gid := s.Owner()
-	s.ctrs = &ctr.Containers{Processes: &s.processes, Cgroups: groups, Feed: &s.feed, Log: log, Uid: uid, Gid: gid}
+	s.ctrs = &ctr.Containers{Processes: &s.processes, Cgroups: groups, Feed: &s.feed, Log: log, Uid: uid, Gid: gid, Shared: s.hasAdmin()}
 	s.processes.Feed, s.processes.Ctr, s.processes.First = &s.feed, s.ctrs.Of, s.ctrs.First
 	s.machine = s.processes.Machine()
 	s.srv = &srv.Server{Root: s.root(), Users: users{}, Log: log}

@@ -27,7 +27,8 @@ type Containers struct {
 	Cgroups   *ns.Cgroups
 	Feed      *fs.Feed
 	Log       *slog.Logger
-	Uid, Gid  uint32 // who may make containers: the owner and the group of /ctr
+	Uid, Gid  uint32 // the owner of /ctr, who may make containers, and its group
+	Shared    bool   // what is the owner's is the group's too
 
 	mu    sync.Mutex // guards what follows, and the name of each container
 	names map[string]*Ctr
@@ -258,7 +259,7 @@ func (c *Ctr) Name() string {
 
 // Owner is who made it. Root's containers are ctrfs-admin's too.
 func (c *Ctr) Owner() (uid, gid uint32) {
-	if c.owner.Uid == c.set.Uid {
+	if c.shared() {
 		return c.owner.Uid, c.set.Gid
 	}
 	return c.owner.Uid, c.owner.Gid
@@ -267,13 +268,12 @@ func (c *Ctr) Owner() (uid, gid uint32) {
 // Qid is the number of its directory.
 func (c *Ctr) Qid() uint64 { return c.qid }
 
-// admins says whether it is root's and so the group ctrfs-admin's too.
-func (c *Ctr) admins() bool { return c.owner.Uid == c.set.Uid && c.set.Gid != 0 }
+// shared says whether it is root's and so the group ctrfs-admin's too.
+func (c *Ctr) shared() bool { return c.set.Shared && c.owner.Uid == c.set.Uid }
 
 // may says whether the client owns the container.
 func (c *Ctr) may(client *fs.Client) bool {
-	uid, gid := c.Owner()
-	return client.Root() || !client.None && (client.Uid == uid || uid == c.set.Uid && gid != 0 && client.In(gid))
+	return client.Root() || !client.None && client.Uid == c.owner.Uid || c.shared() && client.In(c.set.Gid)
 }
 
 // tell puts an event about the container.

@@ -20,7 +20,15 @@ type dir struct {
 }
 
 func (d *dir) Stat(context.Context) (fs.Stat, error) {
-	return fs.Stat{Name: d.name, Qid: d.qid, Mode: fs.ModeDir | 0775, Uid: d.Uid, Gid: d.Gid, Time: time.Now()}, nil
+	return fs.Stat{Name: d.name, Qid: d.qid, Mode: fs.ModeDir | d.mode(0755), Uid: d.Uid, Gid: d.Gid, Time: time.Now()}, nil
+}
+
+// mode is that of the owner's things: the group has his bits where it is his equal.
+func (cs *Containers) mode(perm fs.FileMode) fs.FileMode {
+	if cs.Shared {
+		perm |= perm & 0700 >> 3
+	}
+	return perm
 }
 
 // Walk finds clone and containers. What is reached is the name: a container that was removed and made again is found
@@ -107,7 +115,7 @@ type clone struct {
 }
 
 func (n *clone) Stat(context.Context) (fs.Stat, error) {
-	return fs.Stat{Name: "clone", Qid: n.qid, Mode: 0660, Uid: n.Uid, Gid: n.Gid, Time: time.Now()}, nil
+	return fs.Stat{Name: "clone", Qid: n.qid, Mode: n.mode(0600), Uid: n.Uid, Gid: n.Gid, Time: time.Now()}, nil
 }
 
 // Open makes a container. The handle is its ctl; closed without a write, the container is gone.

@@ -13,14 +13,14 @@ import (
 )
 
 // The files of a container.
-var files = fs.Table[*Ctr]{
+var files = share(fs.Table[*Ctr]{
 	fs.Lines("args", 0644, (*Ctr).args, (*Ctr).clearArgs, (*Ctr).addArgs),
 	fs.Text("cgroup", 0444, (*Ctr).cgroup),
-	fs.Ctl("ctl", 0600, (*Ctr).self, verbs.Do).Or(0660, (*Ctr).admins),
+	fs.Ctl("ctl", 0600, (*Ctr).self, verbs.Do),
 	fs.Value("cwd", 0644, (*Ctr).cwd, (*Ctr).setCwd),
 	fs.Value("domainname", 0644, (*Ctr).domainname, (*Ctr).setDomainname),
 	fs.Text("engine", 0444, (*Ctr).engine),
-	fs.Lines("env", 0600, (*Ctr).env, (*Ctr).clearEnv, (*Ctr).addEnv).Or(0660, (*Ctr).admins),
+	fs.Lines("env", 0600, (*Ctr).env, (*Ctr).clearEnv, (*Ctr).addEnv),
 	fs.Special("events", 0444, (*Ctr).events),
 	fs.Text("exitedat", 0444, (*Ctr).exitedat),
 	fs.Text("exitstatus", 0444, (*Ctr).exitstatus),
@@ -31,12 +31,20 @@ var files = fs.Table[*Ctr]{
 	fs.Sub("proc", (*Ctr).procs),
 	fs.Value("rootfs", 0644, (*Ctr).rootfs, (*Ctr).setRootfs),
 	fs.Text("status", 0444, (*Ctr).status),
-	fs.Special("stderr", 0400, (*Ctr).openStderr).Or(0440, (*Ctr).admins),
-	fs.Special("stdin", 0200, (*Ctr).openStdin).Or(0220, (*Ctr).admins),
-	fs.Special("stdout", 0400, (*Ctr).openStdout).Or(0440, (*Ctr).admins),
+	fs.Special("stderr", 0400, (*Ctr).openStderr),
+	fs.Special("stdin", 0200, (*Ctr).openStdin),
+	fs.Special("stdout", 0400, (*Ctr).openStdout),
 	fs.Value("user", 0644, (*Ctr).user, (*Ctr).setUser),
 	fs.Answer("wait", 0444, (*Ctr).wait),
 	fs.Text("xid", 0444, (*Ctr).number),
+})
+
+// share gives the group the owner's rights in what is root's.
+func share(t fs.Table[*Ctr]) fs.Table[*Ctr] {
+	for i, r := range t {
+		t[i] = r.Or(r.Mode|r.Mode&0700>>3, (*Ctr).shared)
+	}
+	return t
 }
 
 // Files are the names of the files of a container, Verbs the usage of each message of its ctl: the manual is held to them.

@@ -16,6 +16,10 @@ import (
 // members is the processes of the container, numbered as it numbers them.
 func (c *Ctr) members() *proc.Space {
 	uid, gid := c.Owner()
+	mode := fs.FileMode(0600) // what is made inside has what the container has
+	if c.shared() {
+		mode = c.set.mode(mode)
+	}
 	return &proc.Space{
 		Processes: c.set.Processes,
 		Name:      c.Name,
@@ -28,7 +32,7 @@ func (c *Ctr) members() *proc.Space {
 		Of:        c.qid,
 		Uid:       uid,
 		Gid:       gid,
-		Clone:     0660,
+		Clone:     mode,
 	}
 }
 
