@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 		main()
 	case "connect":
 		connect(os.Args[1], len(os.Args) > 2)
+	case "pass":
+		pass(os.Args[1])
 	default:
 		log.SetOutput(io.Discard) // go9p's client logs that its connection is closed
 		os.Exit(m.Run())
