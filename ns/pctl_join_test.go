@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -119,5 +121,57 @@ func TestPctlJoin(t *testing.T) {
 	})
 	if _, err := OpenJoin(rootCred, p, []string{"user"}, false); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("join user: %v", err)
+	}
+}
+
+// TestNoOtherInit: that no process becomes the first of a pid namespace that has or had one is Linux's refusal, which
+// join's set_init passes on.
+func TestNoOtherInit(t *testing.T) {
+	needsRoot(t)
+	first := park(t, Opt{Flags: unix.CLONE_NEWPID})
+	p, err := Open(first.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	pid1 := int32(1)
+	asFirst := func(pid *int32) error {
+		unlock, err := enterPidNS(first.Pidfd)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		args := struct{ flags, pidfd, childTid, parentTid, exitSignal, stack, stackSize, tls, setTid, setTidSize, cgroup uint64 }{}
+		if pid != nil {
+			args.setTid, args.setTidSize = uint64(uintptr(unsafe.Pointer(pid))), 1
+		}
+		n, _, errno := unix.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0)
+		runtime.KeepAlive(pid)
+		if errno != 0 {
+			return errno
+		}
+		if n == 0 { // a child, which is not to be
+			unix.RawSyscall(unix.SYS_EXIT, 0, 0, 0)
+		}
+		return nil
+	}
+	if err := asFirst(&pid1); err != unix.EEXIST {
+		t.Errorf("a second first process: %v", err)
+	}
+	ns, err := os.Open(p.path("ns/pid")) // which outlives the process, and has no other
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	p.Signal(unix.SIGKILL)
+	if _, err := Wait(withTimeout(t), p); err != nil {
+		t.Fatal(err)
+	}
+	runtime.LockOSThread() // and the thread ends with this goroutine: the namespace of its children cannot be left
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWPID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.StartProcess("/bin/true", []string{"true"}, new(os.ProcAttr)); !errors.Is(err, unix.ENOMEM) {
+		t.Errorf("a first process after the first: %v", err)
 	}
 }
