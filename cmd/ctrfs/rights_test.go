@@ -35,7 +35,7 @@ const (
 		ctl        0660 RG     RG trace off`
 	processRights = `
 		args       0444 RABG   -
-		ctl        0600 RA     RA nice 0
+		ctl        0600 RA     RA nice 19
 		ctr        0444 RABGN  -
 		cwd        0400 RA     -
 		env        0400 RA     -
