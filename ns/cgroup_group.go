@@ -165,6 +165,19 @@ func (g *Group) Dir() (*os.File, error) {
 // and the process is not. It comes before anything the process does that limits
 // are for: memory stays with the group that it was taken in.
 func (g *Group) Enter(p *Process) error {
+	in, err := p.Cgroups()
+	if err != nil {
+		return err
+	}
+	there := slices.Contains(in, Membership{g.cgroups.life().name, g.path})
+	if err := g.enter(p.Pid(), there); err != nil {
+		return err
+	}
+	return p.Check()
+}
+
+// enter is Enter for who has no other number while this goes on. It may be there, but for version 1's hierarchies.
+func (g *Group) enter(pid int, there bool) error {
 	g.mu.Lock()
 	dirs := maps.Clone(g.v1)
 	killed := g.killed
@@ -172,22 +185,17 @@ func (g *Group) Enter(p *Process) error {
 	if killed {
 		return ErrKilled
 	}
-	in, err := p.Cgroups()
-	if err != nil {
-		return err
-	}
-	pid := strconv.Itoa(p.Pid())
-	if !slices.ContainsFunc(in, func(m Membership) bool { return m == Membership{g.cgroups.life().name, g.path} }) {
-		if err := write(g.dir, "cgroup.procs", pid); err != nil {
+	if !there {
+		if err := write(g.dir, "cgroup.procs", strconv.Itoa(pid)); err != nil {
 			return fmt.Errorf("enter cgroup: %w", err)
 		}
 	}
 	for h, dir := range dirs {
-		if err := write(dir, "cgroup.procs", pid); err != nil {
+		if err := write(dir, "cgroup.procs", strconv.Itoa(pid)); err != nil {
 			return fmt.Errorf("enter cgroup: %s: %w", h.name, err)
 		}
 	}
-	return p.Check()
+	return nil
 }
 
 // Procs gives the pids of the processes in the group and in those that they

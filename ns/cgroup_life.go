@@ -1,6 +1,7 @@
 package ns
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -182,17 +183,34 @@ func waitProcs(ctx context.Context, dir *os.File) error {
 	}
 }
 
-// await waits until cgroup.events has that value. The kernel wakes pollers of
-// the file at each change; the runtime's poller is one, though it asks for
-// reading only, because such a file is always ready for that and the wake-up
+// await waits until cgroup.events has that value.
+func (g *Group) await(ctx context.Context, key, value string) error {
+	return g.watch(ctx, "cgroup.events", func(text string) bool { return keyValue(text, key) == value })
+}
+
+// watch waits until the text of one of the group's files is as it should be. The kernel wakes
+// pollers of such a file at each change; the runtime's poller is one, though it asks for
+// reading only, because the file is always ready for that and the wake-up
 // makes its edge. Nobody is woken by the removal of the group, not even by the
 // change before it if that was less than 10 ms after another: Close does it.
-func (g *Group) await(ctx context.Context, key, value string) error {
-	f, err := openIn(g.dir, "cgroup.events", unix.O_RDONLY)
+func (g *Group) watch(ctx context.Context, file string, done func(text string) bool) error {
+	f, err := openIn(g.dir, file, unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	var failed error
+	err = g.wait(ctx, f, func(fd uintptr) bool {
+		var buf [512]byte
+		n, err := unix.Pread(int(fd), buf[:], 0)
+		failed = err
+		return err != nil || done(string(buf[:n]))
+	})
+	return cmp.Or(failed, err)
+}
+
+// wait asks done each time that the kernel wakes readers of f, until it is satisfied, ctx ends or the group is closed.
+func (g *Group) wait(ctx context.Context, f *os.File, done func(fd uintptr) bool) error {
 	g.mu.Lock()
 	closed := g.closed
 	g.waits[f] = struct{}{}
@@ -210,16 +228,8 @@ func (g *Group) await(ctx context.Context, key, value string) error {
 		return err
 	}
 	defer context.AfterFunc(ctx, func() { f.SetReadDeadline(time.Unix(1, 0)) })()
-	var failed error
-	err = conn.Read(func(fd uintptr) bool {
-		var buf [256]byte
-		n, err := unix.Pread(int(fd), buf[:], 0)
-		failed = err
-		return err != nil || keyValue(string(buf[:n]), key) == value
-	})
+	err = conn.Read(done)
 	switch {
-	case failed != nil:
-		return failed
 	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -228,21 +228,6 @@ func (g *Group) moveAll(dir *os.File) error {
 	}
 }
 
-// OOMKills gives how many processes of the group were killed because its memory
-// was full. The error is fs.ErrNotExist where memory is not accounted.
-func (g *Group) OOMKills() (uint64, error) {
-	value, err := g.value("memory.events", "oom_kill")
-	if dir := g.in("memory"); errors.Is(err, fs.ErrNotExist) && dir != nil {
-		var text string
-		text, err = read(dir, "memory.oom_control")
-		value = keyValue(text, "oom_kill")
-	}
-	if err != nil {
-		return 0, err
-	}
-	return strconv.ParseUint(value, 10, 64)
-}
-
 // Usage gives what the group uses, under version 2's names: memory.current
 // (bytes), pids.current, cpu.usage_usec, cpu.user_usec, cpu.system_usec. What is
 // not accounted is not in the map.

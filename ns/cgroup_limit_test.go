@@ -1,10 +1,12 @@
 package ns
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -183,12 +185,45 @@ func TestGroupOOM(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.Set("memory.swap.max", "0")
+	brief, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := g.WaitOOM(brief, 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("a wait that is ended: %v", err)
+	}
+	told := make(chan error)
+	go func() {
+		n, err := g.WaitOOM(ctx, 0)
+		if n == 0 && err == nil {
+			err = errors.New("none")
+		}
+		told <- err
+	}()
 	err := shellIn(t, g, "x=0123456789abcdef; while :; do x=$x$x; done").Wait()
 	if sig := signalOf(err); sig != syscall.SIGKILL {
 		t.Errorf("a program that takes all memory: %v", err)
 	}
-	if n, err := g.OOMKills(); n == 0 || err != nil {
+	n, err := g.OOMKills()
+	if n == 0 || err != nil {
 		t.Errorf("OOM kills: %d, %v", n, err)
+	}
+	if err := <-told; err != nil {
+		t.Errorf("who waits for it: %v", err)
+	}
+	go func() {
+		_, err := g.WaitOOM(ctx, n)
+		told <- err
+	}()
+	for waits := 0; waits == 0; runtime.Gosched() {
+		g.mu.Lock()
+		waits = len(g.waits)
+		g.mu.Unlock()
+	}
+	g.Close()
+	if err := <-told; !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("a wait at a group that is closed: %v", err)
+	}
+	if g, err = c.OpenGroup("oom"); err != nil {
+		t.Fatal(err)
 	}
 }
 

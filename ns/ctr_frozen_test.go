@@ -26,10 +26,7 @@ func TestCreateFrozen(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer os.WriteFile(holder, []byte("0"), 0)
-		var err error
-		if s.Cgroup, err = g.Dir(); err != nil {
-			t.Fatal(err)
-		}
+		s.Cgroup = g
 		ctx, cancel := context.WithCancel(withTimeout(t))
 		var all sync.WaitGroup
 		for range parallel + 1 {
@@ -70,10 +67,7 @@ func TestCgroupInside(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		var err error
-		if s.Cgroup, err = g.Dir(); err != nil {
-			t.Fatal(err)
-		}
+		s.Cgroup = g
 		out, code := inside(t, s, "grep", "0::", "/proc/self/cgroup")
 		if c.v2 != nil && (out != "0::/\n" || code != 0) {
 			t.Errorf("inside: %q, status %d", out, code)

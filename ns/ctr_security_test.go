@@ -208,11 +208,7 @@ func TestCtrOOM(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.Set("memory.swap.max", "0")
-	dir, err := g.Dir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := Spec{Opt: Opt{Flags: CtrFlags, Cgroup: dir}, Caps: DefaultCaps}
+	s := Spec{Opt: Opt{Flags: CtrFlags, Cgroup: g}, Caps: DefaultCaps}
 	s.Root.Scratch = new(Scratch)
 	defer s.Root.Scratch.Close()
 	run := func(mb int) unix.WaitStatus {
@@ -221,14 +217,6 @@ func TestCtrOOM(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer p.Close()
-		proc, err := Open(p.Pid)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer proc.Close()
-		if err := g.Enter(proc); err != nil {
-			t.Fatal(err)
-		}
 		if err := p.Exec(withTimeout(t), []string{"dd", "if=/dev/zero", "of=/fill", "bs=1M", "oflag=append", "conv=notrunc", "count=" + strconv.Itoa(mb)}, []string{"PATH=/bin"}); err != nil {
 			t.Fatal(err)
 		}

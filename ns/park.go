@@ -31,11 +31,11 @@ const ParkedCtl = 3
 type Opt struct {
 	Stdio   [3]*os.File
 	Cred    *Cred
-	Flags   uint64   // CLONE_NEW*, but NEWUSER: execve of the stub would drop the capabilities in it
-	Cgroup  *os.File // directory of the cgroup v2 group that it is in before it does anything
-	Sibling bool     // a child of the server's parent (CLONE_PARENT), which then is the one to wait for it
-	PidNS   int      // if not 0, a pidfd: be born in that process's pid namespace
-	State   string   // directory for the stub where memfds may not be executed (vm.memfd_noexec=2)
+	Flags   uint64 // CLONE_NEW*, but NEWUSER: execve of the stub would drop the capabilities in it
+	Cgroup  *Group // that it is in before it does anything
+	Sibling bool   // a child of the server's parent (CLONE_PARENT), which then is the one to wait for it
+	PidNS   int    // if not 0, a pidfd: be born in that process's pid namespace
+	State   string // directory for the stub where memfds may not be executed (vm.memfd_noexec=2)
 
 	unguarded bool // without the first step, for the test that shows what it is for
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
 	"sync"
 	"unsafe"
 
@@ -140,9 +139,9 @@ func (o *Opt) start(ctx context.Context) (*Parked, error) {
 	// It is not born in the cgroup: a thread of ours waits for each clone until it executes the stub, and in a group that is
 	// frozen or throttled it would wait as long as the group's owner likes, and every garbage collection with it.
 	if o.Cgroup != nil {
-		if err := write(o.Cgroup, "cgroup.procs", strconv.Itoa(pid)); err != nil {
+		if err := o.Cgroup.enter(pid, false); err != nil {
 			p.End()
-			return nil, fmt.Errorf("enter cgroup: %w", err)
+			return nil, err
 		}
 	}
 	return p, nil

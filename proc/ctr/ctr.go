@@ -58,6 +58,8 @@ type Ctr struct {
 	group *ns.Group     // nil before the first run, after one whose processes were killed by it, and where none may be made
 	next  chan struct{} // closed when there is a run, or the container is gone
 	gone  bool
+	held  bool // the file that opening clone gave is open
+	bound bool // it is killed when that is closed
 }
 
 // A spec is what the next start will run.
@@ -66,6 +68,7 @@ type spec struct {
 	cwd, user            string
 	hostname, domainname string
 	rootfs               []string
+	limits               []limit
 }
 
 // A state is where in its life a container is.

@@ -27,6 +27,7 @@ var files = share(fs.Table[*Ctr]{
 	fs.Value("hostname", 0644, (*Ctr).hostname, (*Ctr).setHostname),
 	fs.Text("id", 0444, (*Ctr).fullID),
 	fs.Text("info", 0444, (*Ctr).info),
+	fs.Value("limits", 0644, (*Ctr).limits, (*Ctr).setLimit),
 	fs.Text("pid", 0444, (*Ctr).pid),
 	fs.Sub("proc", (*Ctr).procs),
 	fs.Value("rootfs", 0644, (*Ctr).rootfs, (*Ctr).setRootfs),
@@ -349,6 +350,9 @@ func (c *Ctr) status(context.Context) (string, error) {
 	line("created", fs.Time(c.made))
 	if r := c.run; r != nil {
 		line("started", fs.Time(r.started))
+		if r.oom.kills > 0 {
+			line("oom", fmt.Sprint(r.oom.kills))
+		}
 		if c.state == isStopped {
 			line("exit", r.code())
 			line("exitedat", fs.Time(r.ended))

@@ -27,6 +27,7 @@ type run struct {
 	exit    ns.Exit
 	failed  bool // its program could not be started
 	again   bool // another is to follow it
+	oom     oomWatch
 }
 
 // failedCode is the status of a container whose program could not be started, as OCI runtimes have it.
@@ -42,7 +43,11 @@ func (c *Ctr) park(ctx context.Context) error {
 		return err
 	}
 	r := &run{group: group, done: make(chan struct{})}
+	kills := r.oomKills()
 	if err := c.clone(ctx, r, s); err != nil {
+		if r.oomKills() > kills {
+			err = fs.Err(unix.ENOMEM, "memory.max: too little to make the container")
+		}
 		if group != nil {
 			group.Kill() // it is empty, unless the failure came late
 			err = errors.Join(err, c.ungroup(context.WithoutCancel(ctx), group))
@@ -53,6 +58,7 @@ func (c *Ctr) park(ctx context.Context) error {
 	c.group = group
 	c.mu.Unlock()
 	c.begin(r, isCreated)
+	c.watchOOM(r)
 	go c.watch(r)
 	r.job.Ready()
 	return nil
@@ -69,7 +75,16 @@ func (c *Ctr) fresh(ctx context.Context, old *ns.Group) (*ns.Group, error) {
 		}
 	}
 	group, err := c.set.Cgroups.MakeGroup(c.id)
-	if err != nil && (os.Geteuid() == 0 || !errors.Is(err, fs.ErrPerm)) {
+	switch {
+	case err == nil:
+		c.mu.Lock()
+		s := c.spec
+		c.mu.Unlock()
+		if err = s.limit(group); err != nil {
+			group.Remove(context.WithoutCancel(ctx)) // it is empty
+			return nil, err
+		}
+	case os.Geteuid() == 0 || !errors.Is(err, fs.ErrPerm):
 		return nil, err
 	}
 	return group, nil
@@ -116,13 +131,6 @@ func (c *Ctr) begin(r *run, s state) {
 
 // clone makes the first process in the run's group.
 func (c *Ctr) clone(ctx context.Context, r *run, s spec) error {
-	var dir *os.File
-	var err error
-	if r.group != nil {
-		if dir, err = r.group.Dir(); err != nil {
-			return err
-		}
-	}
 	root, err := c.root(s.rootfs)
 	if err != nil {
 		return err
@@ -134,7 +142,7 @@ func (c *Ctr) clone(ctx context.Context, r *run, s spec) error {
 		return err
 	}
 	r.spec = ns.Spec{
-		Opt:        ns.Opt{Stdio: stdio.Child(), Flags: ns.CtrFlags, Cgroup: dir},
+		Opt:        ns.Opt{Stdio: stdio.Child(), Flags: ns.CtrFlags, Cgroup: r.group},
 		Hostname:   s.hostname,
 		Domainname: s.domainname,
 		Root:       root,
@@ -154,16 +162,7 @@ func (c *Ctr) clone(ctx context.Context, r *run, s spec) error {
 		stdio.Close()
 		return err
 	}
-	if r.job, err = c.space.Start(parked, stdio, c.owner, func() { c.began(r) }); err != nil {
-		return err
-	}
-	if r.group != nil {
-		if err = r.group.Enter(r.job.Process()); err != nil {
-			r.job.Process().Signal(unix.SIGKILL)
-			r.job.Ready()
-			r.job.Unpin()
-		}
-	}
+	r.job, err = c.space.Start(parked, stdio, c.owner, func() { c.began(r) })
 	return err
 }
 
@@ -271,6 +270,7 @@ func (c *Ctr) watch(r *run) {
 	if err != nil {
 		exit = ns.Exit{User: -1, Sys: -1, Real: -1}
 	}
+	c.endOOM(r)
 	if r.group != nil {
 		// All that it started ended before it: who is there still was put there from outside. A group that was ever
 		// killed takes nobody any more; else it stays for the next run, with the memory that the scratch layer has.
