@@ -51,6 +51,9 @@ func (c *clone) Open(ctx context.Context, _ fs.How) (fs.Handle, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.Processes.mu.Lock()
+	j.held = true
+	c.Processes.mu.Unlock()
 	o := &opener{Proc: Proc{Process: j.proc, job: j, space: c.Space}}
 	return fs.NewCtl(o.self, o.do, o.unclone), nil
 }
@@ -138,6 +141,7 @@ func (p *Proc) unclone(context.Context) error {
 	defer ps.leave(j)
 	j.Stdio().In.EndUnused()
 	ps.mu.Lock()
+	j.held = false
 	parked, kill := j.parked != nil, j.parked != nil || j.killed
 	ps.mu.Unlock()
 	if !kill {

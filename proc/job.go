@@ -27,7 +27,8 @@ type Job struct {
 	label  string
 	args   []string
 	env    []string
-	killed bool // with its clone file
+	held   bool // the file that opening clone gave is open
+	killed bool // with that file
 	nowait bool
 
 	users  int // handles and look-ups that hold it

@@ -135,6 +135,14 @@ func TestCloneClosed(t *testing.T) {
 		t.Errorf("wait: %q, %v", b, err)
 	}
 	w.Close(s.Ctx)
+
+	h, n = s.clone()
+	s.Say(h, "exec /bin/sleep 1000\n")
+	h.Close(s.Ctx)
+	if err := s.Echo(n+"/ctl", "killonclose\n"); err == nil || err.Error() != "killonclose: the file that opening clone gave is closed" {
+		t.Errorf("too late: %v", err)
+	}
+	s.Write(n+"/ctl", "kill\n")
 }
 
 // The error of exec comes back, and the process still waits.

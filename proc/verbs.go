@@ -188,6 +188,9 @@ func (p *Proc) killonclose(context.Context, []string) error {
 	}
 	p.space.Processes.mu.Lock()
 	defer p.space.Processes.mu.Unlock()
+	if !p.job.held {
+		return errors.New("killonclose: the file that opening clone gave is closed")
+	}
 	p.job.killed = true
 	return nil
 }

@@ -98,3 +98,35 @@ func TestLife(t *testing.T) {
 	}
 	s.Rmdir("web")
 }
+
+// A container lives no longer than the file that made it is open, if it is told so; who made it otherwise is refused.
+func TestKillOnClose(t *testing.T) {
+	s := newSession(t)
+	s.Mkdir("t")
+	if err := s.Echo("t/ctl", "killonclose"); err == nil || err.Error() != "killonclose: the file that opening clone gave is closed" {
+		t.Errorf("made by mkdir: %v", err)
+	}
+	s.Rmdir("t")
+	for _, run := range []string{"exec /bin/sleep 1000", "create"} {
+		h, name := s.Clone("")
+		s.Write(name+"/args", "/bin/sleep 1000\n")
+		s.Say(h, "killonclose\n"+run)
+		other, err := s.Open(name+"/ctl", fs.Write)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := other.Close(s.Ctx); err != nil { // another open of ctl says nothing
+			t.Fatal(err)
+		}
+		if got := s.Read(name + "/status"); strings.HasPrefix(got, "stopped") {
+			t.Errorf("status after another's close:\n%s", got)
+		}
+		if err := h.Close(s.Ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Read(name + "/wait"); !strings.Contains(got, " 'signal: KILL' ") {
+			t.Errorf("%s: wait %q", run, got)
+		}
+		s.Rmdir(name)
+	}
+}

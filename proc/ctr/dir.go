@@ -124,6 +124,9 @@ func (n *clone) Open(ctx context.Context, _ fs.How) (fs.Handle, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.mu.Lock()
+	c.held = true
+	c.mu.Unlock()
 	var written atomic.Bool
 	return fs.NewCtl(
 		c.self,
@@ -135,6 +138,13 @@ func (n *clone) Open(ctx context.Context, _ fs.How) (fs.Handle, error) {
 			return err
 		},
 		func(ctx context.Context) error {
+			c.mu.Lock()
+			c.held = false
+			bound := c.bound
+			c.mu.Unlock()
+			if bound {
+				return c.killall(ctx, nil)
+			}
 			if written.Load() || c.now() != isNew {
 				return nil // somebody wants it
 			}

@@ -28,6 +28,7 @@ var verbs = ctl.Table[*Ctr]{
 	ctl.Verb("delete", (*Ctr).delete),
 	ctl.Verb("rename NEW", func(c *Ctr, _ context.Context, args []string) error { return c.rename(args[0]) }),
 	ctl.Verb("closeio", (*Ctr).closeio),
+	ctl.Verb("killonclose", (*Ctr).killonclose),
 }
 
 // take gets the turn to change the container's state, if that is one of those in which the verb may.
@@ -223,6 +224,17 @@ func (c *Ctr) delete(ctx context.Context, _ []string) error {
 		r.job.Unpin()
 	}
 	c.forget()
+	return nil
+}
+
+// killonclose lets the container live no longer than the file that opening clone gave is open.
+func (c *Ctr) killonclose(context.Context, []string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.held {
+		return errors.New("killonclose: the file that opening clone gave is closed")
+	}
+	c.bound = true
 	return nil
 }
 
