@@ -100,7 +100,7 @@ func (s *subscriber) Read(ctx context.Context, off int64, n int) ([]byte, error)
 // Open gives the events that the client of ctx may see and want lets through: first what is there now, as present
 // gives it, then one line `ready`, then each change, none between the two missing.
 func (f *Feed) Open(ctx context.Context, want func(Event) bool, present func(context.Context) []Event) (Handle, error) {
-	l := NewLog(unread)
+	l := NewLog(unread, ClientOf(ctx).Account)
 	s := &subscriber{LogReader: l.Open(false), feed: f, client: ClientOf(ctx), want: want}
 	f.mu.Lock()
 	if f.subs == nil {
@@ -125,5 +125,6 @@ func (s *subscriber) Close(ctx context.Context) error {
 	s.feed.mu.Lock()
 	delete(s.feed.subs, s)
 	s.feed.mu.Unlock()
+	s.log.Close()
 	return s.LogReader.Close(ctx)
 }

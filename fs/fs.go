@@ -118,7 +118,8 @@ type Client struct {
 	// Bare says that numbers are read without a newline, as Inferno's os(1) does.
 	Bare bool
 
-	Errors *Errors // what was refused; shown to this client in /error
+	Errors  *Errors  // what was refused; shown to this client in /error
+	Account *Account // what the server holds for him; nil: any amount
 }
 
 type clientKey struct{}

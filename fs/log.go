@@ -14,7 +14,10 @@ import (
 type Log struct {
 	mu         sync.Mutex // guards what follows
 	kept       store
-	size       int64
+	account    *Account
+	size       int64 // how much is to be kept
+	granted    int64 // how much of that is on the account
+	most       int64 // how much is kept for now
 	start, end int64 // offsets of the oldest byte kept and behind the newest
 	closed     bool
 	released   bool // nobody will open it any more
@@ -31,13 +34,31 @@ type store interface {
 	// get gives the bytes from off on, all of them kept.
 	get(p []byte, off int64) error
 	// drop says that nobody wants what is before start.
-	drop(start int64)
+	drop(start, end int64)
 	close()
 }
 
-// NewLog makes a log in memory that keeps the last size bytes.
-func NewLog(size int) *Log {
-	return &Log{kept: &ring{size: int64(size)}, size: int64(size), readers: map[*LogReader]struct{}{}}
+// NewLog makes a log in memory that keeps the last size bytes, or fewer where an account does not go as far.
+func NewLog(size int, on *Account) *Log {
+	return newLog(&ring{size: int64(size)}, size, on)
+}
+
+func newLog(kept store, size int, on *Account) *Log {
+	return &Log{kept: kept, size: int64(size), account: on, readers: map[*LogReader]struct{}{}}
+}
+
+// leastKept is how much a log keeps whatever its account says.
+const leastKept = 4096
+
+// fit lets the log keep n bytes more, as far as its size and its account go. Called with the lock.
+func (l *Log) fit(n int64) {
+	want := min(l.size, l.end-l.start+n)
+	for _, more := range []int64{max(want, min(2*l.granted, l.size)) - l.granted, want - l.granted} {
+		if want > l.granted && l.account.Take(Memory, more) == nil {
+			l.granted += more
+		}
+	}
+	l.most = min(l.size, max(l.granted, leastKept))
 }
 
 // Write adds p, waiting while a reader would lose bytes.
@@ -47,7 +68,7 @@ func (l *Log) Write(ctx context.Context, p []byte) error {
 			return err
 		}
 		l.mu.Lock()
-		n := min(int64(len(p)), l.free())
+		n := min(int64(len(p)), l.free(int64(len(p))))
 		err := l.put(p[:n])
 		l.mu.Unlock()
 		if err != nil {
@@ -62,7 +83,7 @@ func (l *Log) Write(ctx context.Context, p []byte) error {
 func (l *Log) Room(ctx context.Context) error {
 	for {
 		l.mu.Lock()
-		if l.free() > 0 {
+		if l.free(1) > 0 {
 			l.mu.Unlock()
 			return nil
 		}
@@ -83,25 +104,27 @@ func (l *Log) Room(ctx context.Context) error {
 func (l *Log) TryWrite(p []byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.free() >= int64(len(p)) && l.put(p) == nil
+	n := int64(len(p))
+	return l.free(n) >= n && l.put(p) == nil
 }
 
-// free says how much may be written: what the slowest reader may still want (he may step back to where his last read
+// free says how much may be written, if it is to be n bytes: what the slowest reader may still want (he may step back to where his last read
 // began) is not to be overwritten.
-func (l *Log) free() int64 {
+func (l *Log) free(n int64) int64 {
+	l.fit(n)
 	oldest := int64(math.MaxInt64)
 	for r := range l.readers {
 		oldest = min(oldest, max(r.place, l.start))
 	}
 	if oldest == math.MaxInt64 {
-		return l.size
+		return l.most
 	}
-	return l.size - (l.end - oldest)
+	return l.most - (l.end - oldest)
 }
 
-// put adds at most size bytes, which may push the oldest out.
+// put adds at most as many bytes as are kept, which may push the oldest out.
 func (l *Log) put(p []byte) error {
-	if err := l.kept.put(p, max(l.start, l.end+int64(len(p))-l.size), l.end); err != nil {
+	if err := l.kept.put(p, max(l.start, l.end+int64(len(p))-l.most), l.end); err != nil {
 		return err
 	}
 	l.added(int64(len(p)))
@@ -111,8 +134,8 @@ func (l *Log) put(p []byte) error {
 // added notes that the store has n bytes more.
 func (l *Log) added(n int64) {
 	l.end += n
-	l.start = max(l.start, l.end-l.size)
-	l.kept.drop(l.start)
+	l.start = max(l.start, l.end-l.most)
+	l.kept.drop(l.start, l.end)
 	wake(&l.grown)
 }
 
@@ -144,6 +167,8 @@ func (l *Log) release() {
 	if l.released && len(l.readers) == 0 {
 		l.kept.close()
 		l.kept = closed{}
+		l.account.Give(Memory, l.granted)
+		l.account, l.granted = nil, 0
 	}
 }
 
@@ -281,5 +306,5 @@ var errClosed = errors.New("output is no longer kept")
 
 func (closed) put([]byte, int64, int64) error { return errClosed }
 func (closed) get([]byte, int64) error        { return errClosed }
-func (closed) drop(int64)                     {}
+func (closed) drop(int64, int64)              {}
 func (closed) close()                         {}

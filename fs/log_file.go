@@ -11,19 +11,15 @@ import (
 
 // OpenLog makes a log of a file in memory (memfd_create(2)), which others may hold too so that the log outlives this
 // program: its position is the number of bytes that were ever written, and what is older than the last size bytes is a
-// hole. The file is the log's.
-func OpenLog(f *os.File, size int) (*Log, error) {
+// hole. The file is the log's. On is as for NewLog.
+func OpenLog(f *os.File, size int, on *Account) (*Log, error) {
 	end, err := f.Seek(0, io.SeekCurrent)
 	if err != nil {
 		return nil, fmt.Errorf("log: %w", err)
 	}
-	return &Log{
-		kept:    &file{f: f, fd: int(f.Fd())},
-		size:    int64(size),
-		start:   max(0, end-int64(size)),
-		end:     end,
-		readers: map[*LogReader]struct{}{},
-	}, nil
+	l := newLog(&file{f: f, fd: int(f.Fd())}, size, on)
+	l.start, l.end = max(0, end-int64(size)), end
+	return l, nil
 }
 
 // ErrFull says that the next byte would push out one that a reader may still want; see Room.
@@ -42,7 +38,7 @@ func (l *Log) Splice(pipe int) (int, error) {
 	if !ok {
 		return 0, errClosed
 	}
-	room := l.free()
+	room := l.free(spliceMost)
 	if room <= 0 {
 		return 0, ErrFull
 	}
@@ -80,12 +76,13 @@ func (f *file) get(p []byte, off int64) error {
 	return err
 }
 
-// holeLeast is how much there must be to give back before it is given back.
+// holeLeast is how much there must be to give back before it is given back, if more than that is kept.
 const holeLeast = 256 << 10
 
-func (f *file) drop(start int64) {
+func (f *file) drop(start, end int64) {
+	keep := end - start
 	start -= start % int64(os.Getpagesize())
-	if start-f.hole < holeLeast {
+	if start-f.hole < max(min(holeLeast, keep), 1) {
 		return
 	}
 	// Where it fails more memory is used than need be.

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 
 // pump moves what comes out of the pipe 3 into the log 4.
 func pump() {
-	l, err := OpenLog(os.NewFile(4, "log"), 1<<20)
+	l, err := OpenLog(os.NewFile(4, "log"), 1<<20, nil)
 	for err == nil {
 		var n int
 		n, err = l.Splice(3)
@@ -106,7 +106,7 @@ func TestSpliceKilled(t *testing.T) {
 // A log gives back the memory of what it keeps no more, and is as long as it was for who opens it later.
 func TestLogHole(t *testing.T) {
 	f := memfd(t)
-	l, err := OpenLog(f, 100_000)
+	l, err := OpenLog(f, 100_000, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestLogHole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	later, err := OpenLog(os.NewFile(uintptr(fd), "log"), 100_000)
+	later, err := OpenLog(os.NewFile(uintptr(fd), "log"), 100_000, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,5 +46,5 @@ func (r *ring) get(p []byte, off int64) error {
 	return nil
 }
 
-func (r *ring) drop(int64) {}
-func (r *ring) close()     { r.b = nil }
+func (r *ring) drop(int64, int64) {}
+func (r *ring) close()            { r.b = nil }

@@ -17,9 +17,9 @@ func gatherer() context.Context {
 
 // stores are the two kinds of logs.
 var stores = map[string]func(*testing.T, int) *Log{
-	"memory": func(_ *testing.T, size int) *Log { return NewLog(size) },
+	"memory": func(_ *testing.T, size int) *Log { return NewLog(size, nil) },
 	"file": func(t *testing.T, size int) *Log {
-		l, err := OpenLog(memfd(t), size)
+		l, err := OpenLog(memfd(t), size, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -39,7 +39,7 @@ func memfd(t *testing.T) *os.File {
 // A client that gathers sees each batch, because one read after it gives 0 bytes; another never sees 0 before the end.
 func TestLogBatches(t *testing.T) {
 	ctx := gatherer()
-	l := NewLog(64)
+	l := NewLog(64, nil)
 	r := l.Open(false)
 	defer r.Close(ctx)
 	l.TryWrite([]byte("one\n"))

@@ -241,18 +241,27 @@ func (n *row[T]) Open(ctx context.Context, how How) (Handle, error) {
 	if err != nil {
 		return nil, err
 	}
-	var h Handle
-	if err = Access(ctx, n.of(t), how); err == nil {
-		h, err = n.dir.rows[n.i].open(ctx, t, how)
-	}
-	if err != nil {
+	if err := Access(ctx, n.of(t), how); err != nil {
 		release(t)
 		return nil, err
 	}
-	if r, ok := any(t).(Releaser); ok {
-		return &held{h, r}, nil
+	open := n.dir.rows[n.i].open
+	r, ok := any(t).(Releaser)
+	if !ok {
+		return open(ctx, t, how)
 	}
-	return h, nil
+	account := ClientOf(ctx).Account
+	if err := account.Take(Descriptors, 1); err != nil {
+		r.Release()
+		return nil, err
+	}
+	h, err := open(ctx, t, how)
+	if err != nil {
+		account.Give(Descriptors, 1)
+		r.Release()
+		return nil, err
+	}
+	return &held{h, r, account}, nil
 }
 
 func (n *row[T]) Truncate(ctx context.Context) error {
@@ -275,9 +284,11 @@ func (n *row[T]) Truncate(ctx context.Context) error {
 type held struct {
 	Handle
 	subject Releaser
+	account *Account // a descriptor of its subject is on this
 }
 
 func (h *held) Close(ctx context.Context) error {
+	defer h.account.Give(Descriptors, 1)
 	defer h.subject.Release()
 	return h.Handle.Close(ctx)
 }

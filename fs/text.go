@@ -14,6 +14,7 @@ type text struct {
 	mu   sync.Mutex // guards what follows
 	made bool
 	s    string
+	kept kept
 	base int64 // offset at which the text begins: a descriptor that has written stands behind what it wrote
 }
 
@@ -30,13 +31,23 @@ func (h *text) Read(ctx context.Context, off int64, n int) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		h.mu.Lock()
-		h.s, h.made = s, true
-		h.mu.Unlock()
+		if err := h.keep(ctx, s); err != nil {
+			return nil, err
+		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return cut(h.s, off-h.base, n), nil
+}
+
+func (h *text) keep(ctx context.Context, s string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.kept.resize(ClientOf(ctx).Account, len(s)); err != nil {
+		return err
+	}
+	h.s, h.made = s, true
+	return nil
 }
 
 func cut(s string, off int64, n int) []byte {
@@ -48,7 +59,14 @@ func cut(s string, off int64, n int) []byte {
 }
 
 func (h *text) Write(context.Context, int64, []byte) (int, error) { return 0, ErrPerm }
-func (h *text) Close(context.Context) error                       { return nil }
+
+func (h *text) Close(context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.s, h.made = "", false
+	h.kept.free()
+	return nil
+}
 
 // watched is a text for which something goes on while it is open.
 type watched struct {
@@ -56,15 +74,16 @@ type watched struct {
 	end func()
 }
 
-func (h *watched) Close(context.Context) error {
+func (h *watched) Close(ctx context.Context) error {
 	h.end()
-	return nil
+	return h.text.Close(ctx)
 }
 
 // wrote makes the next read at the offset that the client now stands at begin a new text.
 func (h *text) wrote(end int64) {
 	h.mu.Lock()
 	h.base, h.made, h.s = end, false, ""
+	h.kept.free()
 	h.mu.Unlock()
 }
 
@@ -76,8 +95,9 @@ type lines struct {
 	empty func(context.Context) error // nil: truncation changes nothing
 	add   func(context.Context, string) error
 
-	write sync.Mutex // one write at a time; guards rest
+	write sync.Mutex // one write at a time; guards what follows
 	rest  string     // a line that the last write has left unfinished
+	held  kept       // it
 }
 
 // Write takes what is finished line by line. A newline within quotes belongs to its word, and as a quote in a word is
@@ -88,6 +108,10 @@ func (h *lines) Write(ctx context.Context, off int64, p []byte) (int, error) {
 	if len(h.rest)+len(p) > maxLine {
 		return 0, ErrTooLarge
 	}
+	if err := h.held.resize(ClientOf(ctx).Account, len(h.rest)+len(p)); err != nil {
+		return 0, err
+	}
+	defer func() { h.held.resize(nil, len(h.rest)) }()
 	h.rest += string(p)
 	quoted, start := false, 0
 	for i := 0; i < len(h.rest); i++ {
@@ -120,6 +144,7 @@ func (h *lines) Truncate(ctx context.Context) error {
 	h.write.Lock()
 	defer h.write.Unlock()
 	h.rest = ""
+	h.held.free()
 	if h.empty == nil {
 		return nil
 	}
@@ -132,6 +157,8 @@ func (h *lines) Close(ctx context.Context) error {
 	defer h.write.Unlock()
 	line := h.rest
 	h.rest = ""
+	h.held.free()
+	h.text.Close(ctx)
 	return h.take(ctx, line)
 }
 
@@ -142,11 +169,12 @@ type whole struct {
 
 	write sync.Mutex // guards what follows
 	next  []byte
+	held  kept // it
 	began bool
 }
 
 // Write puts p at its offset: what is written need not come in order, as from a mount's page cache.
-func (h *whole) Write(_ context.Context, off int64, p []byte) (int, error) {
+func (h *whole) Write(ctx context.Context, off int64, p []byte) (int, error) {
 	h.write.Lock()
 	defer h.write.Unlock()
 	end := off + int64(len(p))
@@ -154,6 +182,9 @@ func (h *whole) Write(_ context.Context, off int64, p []byte) (int, error) {
 		return 0, ErrTooLarge
 	}
 	if grow := end - int64(len(h.next)); grow > 0 {
+		if err := h.held.resize(ClientOf(ctx).Account, int(end)); err != nil {
+			return 0, err
+		}
 		h.next = append(h.next, make([]byte, grow)...)
 	}
 	copy(h.next[off:], p)
@@ -166,12 +197,15 @@ func (h *whole) Truncate(context.Context) error {
 	h.write.Lock()
 	defer h.write.Unlock()
 	h.next = nil
+	h.held.free()
 	return nil
 }
 
 func (h *whole) Close(ctx context.Context) error {
 	h.write.Lock()
 	defer h.write.Unlock()
+	h.held.free()
+	h.text.Close(ctx)
 	if !h.began {
 		return nil
 	}
@@ -202,6 +236,7 @@ func (h *control) Write(ctx context.Context, off int64, p []byte) (int, error) {
 }
 
 func (h *control) Close(ctx context.Context) error {
+	h.text.Close(ctx)
 	if h.closed != nil {
 		return h.closed(ctx)
 	}

@@ -30,7 +30,7 @@ func (c *clone) Open(ctx context.Context, _ fs.How) (fs.Handle, error) {
 	if client.None {
 		return nil, fs.ErrPerm
 	}
-	stdio, err := NewStdio()
+	stdio, err := NewStdio(client.Account)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 // record stays until Unpin, whoever started it tells of its life, and until Ready nobody can make it a program.
 func (s *Space) Start(parked *ns.Parked, stdio *Stdio, user ns.Cred, began func()) (*Job, error) {
 	j := &Job{
-		space: s, stdio: stdio, owner: user.Uid, pinned: began != nil, began: began,
+		space: s, stdio: stdio, account: stdio.account, owner: user.Uid, pinned: began != nil, began: began,
 		turn: make(chan struct{}, 1), parked: parked, user: user, env: []string{defaultPath}, users: 1, over: make(chan struct{}),
 	}
 	if j.pinned {

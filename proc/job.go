@@ -12,12 +12,13 @@ import (
 // A Job is a process that was started here: parked first, then a program, then a record of its end. Its fields are
 // guarded by Processes.mu where nothing else is said.
 type Job struct {
-	proc   *ns.Process // immutable
-	space  *Space      // immutable: where it was cloned
-	inside int         // immutable: its number there
-	owner  uint32      // immutable: who cloned it
-	pinned bool        // immutable: whoever started it ends its record
-	began  func()      // immutable: called when the program of a pinned one runs
+	proc    *ns.Process // immutable
+	space   *Space      // immutable: where it was cloned
+	inside  int         // immutable: its number there
+	owner   uint32      // immutable: who cloned it
+	account *fs.Account // immutable: his
+	pinned  bool        // immutable: whoever started it ends its record
+	began   func()      // immutable: called when the program of a pinned one runs
 
 	over   chan struct{} // closed when its end is recorded, after whatever was to be told of its start
 	turn   chan struct{} // immutable: has a token while somebody makes it carry out a plan, or ends it
@@ -179,7 +180,6 @@ func (ps *Processes) watch(j *Job) {
 	if !j.gone && !j.pinned {
 		j.expiry = time.AfterFunc(recordTime, func() { ps.forget(j) })
 	}
-	oldest := ps.oldest(j.owner)
 	ps.mu.Unlock()
 	if parked != nil { // it was ended before it was anything
 		parked.Close()
@@ -191,7 +191,7 @@ func (ps *Processes) watch(j *Job) {
 		ps.tell(j, "exit", "status="+code(exit))
 		ps.told(j.space)
 	}
-	if oldest != nil {
+	for oldest := ps.oldest(j); oldest != nil; oldest = ps.oldest(j) {
 		ps.forget(oldest)
 	}
 	ps.settle(j)
@@ -236,21 +236,24 @@ func (ps *Processes) unpark(j *Job) *ns.Parked {
 	return p
 }
 
-// oldest gives the record that a user must lose because he has too many. Called with the lock.
-func (ps *Processes) oldest(uid uint32) (oldest *Job) {
-	if len(ps.jobs) <= maxRecords {
+// oldest gives the record that the user of one must lose because he has too many, or they hold too much.
+func (ps *Processes) oldest(of *Job) (oldest *Job) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	tight := of.account.Tight()
+	if len(ps.jobs) <= maxRecords && !tight {
 		return nil
 	}
 	n := 0
 	for j := range ps.jobs {
-		if j.owner == uid && !j.pinned && !j.ended.IsZero() {
+		if j.owner == of.owner && !j.pinned && !j.ended.IsZero() {
 			n++
 			if oldest == nil || j.ended.Before(oldest.ended) {
 				oldest = j
 			}
 		}
 	}
-	if n <= maxRecords {
+	if n <= maxRecords && !tight {
 		return nil
 	}
 	return oldest

@@ -134,6 +134,11 @@ func (p *Proc) nsgrp(ctx context.Context) (string, error) {
 
 // stopped blocks until the process is stopped or has ended, and gives its state.
 func (p *Proc) stopped(ctx context.Context) (string, error) {
+	account := fs.ClientOf(ctx).Account
+	if err := account.Take(fs.Descriptors, 1); err != nil {
+		return "", err
+	}
+	defer account.Give(fs.Descriptors, 1)
 	stopped, err := ns.Stopped(ctx, p.Process)
 	switch {
 	case err != nil:

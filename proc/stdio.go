@@ -29,12 +29,24 @@ type Stdio struct {
 	over   chan struct{} // closed when the process has ended
 	cancel context.CancelFunc
 	ctx    context.Context
+
+	account *fs.Account
 }
 
-func newStdio() *Stdio {
-	s := &Stdio{In: &Input{turn: make(chan struct{}, 1)}, Out: fs.NewLog(0), Err: fs.NewLog(0), over: make(chan struct{})}
+// filesEach is how many descriptors are on the account for a process that is started here, its own among them, at most.
+const filesEach = 9
+
+func newStdio(on *fs.Account) (*Stdio, error) {
+	if err := on.Take(fs.Descriptors, filesEach); err != nil {
+		return nil, err
+	}
+	s := &Stdio{
+		In:  &Input{turn: make(chan struct{}, 1)},
+		Out: fs.NewLog(0, nil), Err: fs.NewLog(0, nil),
+		over: make(chan struct{}), account: on,
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	return s
+	return s, nil
 }
 
 // keepOutput makes the log of output i, 0 or 1, which is in a file so that it can outlive this program.
@@ -43,7 +55,7 @@ func (s *Stdio) keepOutput(i int) error {
 	if err != nil {
 		return err
 	}
-	l, err := fs.OpenLog(f, outputKept)
+	l, err := fs.OpenLog(f, outputKept, s.account)
 	if err != nil {
 		f.Close()
 		return err
@@ -62,13 +74,15 @@ func (s *Stdio) makeMiddle() error {
 	return nil
 }
 
-// NewStdio makes three pipes.
-func NewStdio() (*Stdio, error) { return makeStdio("pipe") }
+// NewStdio makes three pipes. What the process has the server hold is on an account until Close.
+func NewStdio(on *fs.Account) (*Stdio, error) { return makeStdio("pipe", on) }
 
 // makeStdio makes three pipes, one socket as input and output beside a pipe for errors, or, of kind none, nothing.
-func makeStdio(kind string) (*Stdio, error) {
-	s := newStdio()
-	var err error
+func makeStdio(kind string, on *fs.Account) (*Stdio, error) {
+	s, err := newStdio(on)
+	if err != nil {
+		return nil, err
+	}
 	pipe := func(i int) {
 		// Only our ends are non-blocking: the program would be astonished.
 		var fd [2]int
@@ -121,12 +135,16 @@ func (s *Stdio) take(i, mine, his int) {
 }
 
 // newTerminal makes a terminal of the devpts below root: its two directions are input and output.
-func newTerminal(root *os.File, uid uint32, size ns.Winsize) (*Stdio, error) {
-	master, slave, err := ns.OpenTerminal(root, uid)
+func newTerminal(root *os.File, uid uint32, size ns.Winsize, on *fs.Account) (*Stdio, error) {
+	s, err := newStdio(on)
 	if err != nil {
 		return nil, err
 	}
-	s := newStdio()
+	master, slave, err := ns.OpenTerminal(root, uid)
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
 	s.tty, s.ours[0], s.In.tty = master, master, master
 	s.child = [3]*os.File{slave, slave, slave}
 	if err := errors.Join(ns.SetWinsize(master, size), s.keepOutput(0), s.makeMiddle()); err != nil {
@@ -178,6 +196,8 @@ func (s *Stdio) Close() {
 	}
 	s.Out.Close()
 	s.Err.Close()
+	s.account.Give(fs.Descriptors, filesEach)
+	s.account = nil
 }
 
 // Ended says that the process has ended. Its output may go on: others may have it open.

@@ -13,7 +13,7 @@ import (
 // ipc gives the parked process another kind of standard input and output.
 func (p *Proc) ipc(ctx context.Context, args []string) error {
 	return p.use(ctx, "ipc", func(parked *ns.Parked) error {
-		stdio, err := makeStdio(args[0])
+		stdio, err := makeStdio(args[0], p.job.account)
 		if err != nil {
 			return err
 		}
@@ -56,7 +56,7 @@ func (p *Proc) tty(ctx context.Context, args []string) error {
 		}
 		defer root.Close()
 		uid, _ := p.Owner()
-		stdio, err := newTerminal(root, uid, size)
+		stdio, err := newTerminal(root, uid, size, p.job.account)
 		if err != nil {
 			return err
 		}

@@ -227,7 +227,7 @@ func (p *Proc) run(ctx context.Context, what func(*ns.Parked) (args, env []strin
 			return err
 		}
 		ps.mu.Lock()
-		j.args = args
+		j.args, j.env = nil, nil // the kernel has them
 		ps.unpark(j)
 		ps.mu.Unlock()
 		parked.Close()

@@ -95,7 +95,7 @@ func run(args []string) error {
 		if *dir == "" {
 			return nil, nil
 		}
-		return mount(ctx, s.srv.Root, socket(listeners), *dir)
+		return mount(ctx, s.srv.Root, s.srv.Accounts, socket(listeners), *dir)
 	})
 	end, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()

@@ -27,7 +27,7 @@ const v9fsOptions = "trans=unix,version=9p2000.L,access=client,cache=none,noxatt
 // mount mounts a tree on a directory, which is made if it is not there, and says how that ends: by the kernel's own client,
 // through the socket at which the tree is served already, or where there is none by FUSE. What a server that was killed
 // has left there goes.
-func mount(ctx context.Context, root fs.Dir, sock, dir string) (unmount func(), err error) {
+func mount(ctx context.Context, root fs.Dir, accounts *fs.Accounts, sock, dir string) (unmount func(), err error) {
 	// The directory itself may be a mount that nobody answers any more: it must not be looked at.
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -58,7 +58,7 @@ func mount(ctx context.Context, root fs.Dir, sock, dir string) (unmount func(), 
 			}
 		}, nil
 	}
-	m, err := fuse.Mount(ctx, root, at, fuse.Options{})
+	m, err := fuse.Mount(ctx, root, at, fuse.Options{Accounts: accounts})
 	if err != nil {
 		return nil, fmt.Errorf("mount %q: neither 9p: %w; nor FUSE: %w", dir, no9p, err)
 	}

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"ctrfs/fs"
 	"ctrfs/fs/srv"
 	"ctrfs/ns"
@@ -52,8 +54,24 @@ func newServer(stop context.CancelFunc) (*server, error) {
 	s.ctrs = &ctr.Containers{Processes: &s.processes, Cgroups: groups, Feed: &s.feed, Log: log, Uid: uid, Gid: gid, Shared: s.hasAdmin()}
 	s.processes.Feed, s.processes.Ctr, s.processes.First = &s.feed, s.ctrs.Of, s.ctrs.First
 	s.machine = s.processes.Machine()
-	s.srv = &srv.Server{Root: s.root(), Users: users{}, Log: log}
+	accounts, err := newAccounts(s.uid)
+	if err != nil {
+		return nil, err
+	}
+	s.srv = &srv.Server{Root: s.root(), Users: users{}, Log: log, Accounts: accounts}
 	return s, nil
+}
+
+// newAccounts is what a user may make a server hold; see ctrfs(4), Limits.
+func newAccounts(owner uint32) (*fs.Accounts, error) {
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return nil, err
+	}
+	n := int64(min(files.Cur, 1<<30))
+	return fs.NewAccounts(owner,
+		fs.Quota{fs.Fids: 1 << 16, fs.Requests: 1 << 14, fs.Descriptors: n / 4, fs.Memory: 64 << 20},
+		fs.Quota{fs.Descriptors: n / 4 * 3}), nil
 }
 
 // What the end of the server leaves to those who talk to it: first it hears no more of them but finishes what they asked

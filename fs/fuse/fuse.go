@@ -32,8 +32,10 @@ const (
 
 // A Mounted is a tree that the kernel shows at a directory.
 type Mounted struct {
-	dir  string
-	on   [2]int // the device number of the mount, by which it is known from others at dir
+	dir      string
+	on       [2]int // the device number of the mount, by which it is known from others at dir
+	accounts *fs.Accounts
+
 	dev  int    // /dev/fuse; closing it ends the connection
 	stop [2]int // a pipe; closing its writing end ends the wait for requests
 	gone bool   // the kernel has ended the connection; read after done
@@ -75,9 +77,9 @@ type request struct {
 	after  <-chan struct{} // to wait for first; nil: nothing
 }
 
-func serve(ctx context.Context, tree fs.Dir, dir string, on [2]int, dev int) (*Mounted, error) {
+func serve(ctx context.Context, tree fs.Dir, dir string, on [2]int, dev int, accounts *fs.Accounts) (*Mounted, error) {
 	m := &Mounted{
-		dir: dir, on: on, dev: dev, done: make(chan struct{}),
+		accounts: accounts, dir: dir, on: on, dev: dev, done: make(chan struct{}),
 		buf:      make([]byte, maxWrite+4096),
 		closing:  map[uint32]<-chan struct{}{},
 		nodes:    map[uint64]*node{fuse.FUSE_ROOT_ID: {id: fuse.FUSE_ROOT_ID, is: tree, kids: map[string]*node{}, lookups: 1}},
@@ -221,7 +223,7 @@ func (r *request) answer() {
 
 // client says who asks, and makes that known in the context for the tree.
 func (r *request) client() *fs.Client {
-	c := &fs.Client{Uid: r.Uid, Gid: r.Gid, Errors: fs.ErrorsOf(r.Uid)}
+	c := &fs.Client{Uid: r.Uid, Gid: r.Gid, Errors: fs.ErrorsOf(r.Uid), Account: r.m.accounts.Of(r.Uid)}
 	if st, err := threadStatus(r.Pid); err == nil {
 		c.Pid, c.Groups = st.pid, st.groups
 	}

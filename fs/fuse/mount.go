@@ -23,6 +23,8 @@ type Options struct {
 	// AllowOther lets other users use an ordinary user's mount, if /etc/fuse.conf has user_allow_other. Root's is for
 	// all: who may do what is said by the files.
 	AllowOther bool
+	// Accounts say how much the server may hold for a user; nil: any amount.
+	Accounts *fs.Accounts
 }
 
 // Mount shows the tree at dir, which must be there, until Unmount is called, somebody else unmounts it, or ctx ends.
@@ -50,7 +52,7 @@ func Mount(ctx context.Context, tree fs.Dir, dir string, opt Options) (*Mounted,
 		unix.Close(dev)
 		return nil, err
 	}
-	return serve(ctx, tree, dir, at, dev)
+	return serve(ctx, tree, dir, at, dev, opt.Accounts)
 }
 
 // topmost gives the device number of the mount of a ctrfs at dir, zeros if something else is there, without asking

@@ -149,7 +149,7 @@ func (w *world) add(name string) *box {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.qid += 256
-	b := &box{w: w, qid: w.qid << 8, done: make(chan struct{}), out: fs.NewLog(1 << 20),
+	b := &box{w: w, qid: w.qid << 8, done: make(chan struct{}), out: fs.NewLog(1<<20, nil),
 		slow: &slow{closing: make(chan struct{}), may: make(chan struct{})}}
 	w.boxes[name] = b
 	return b

@@ -8,7 +8,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,11 +22,9 @@ const (
 
 	// patience is how long the reader carries a request out itself before somebody else reads.
 	patience = 10 * time.Millisecond
-	// maxHeld bounds the bytes of the writes under way on a connection, maxRead those of its reads, maxEntries the
-	// lines of its open directories.
-	maxHeld    = 8 << 20
-	maxRead    = 8 << 20
-	maxEntries = 1 << 18
+	// maxHeld bounds the bytes of the writes under way on a connection, maxRead those of its reads.
+	maxHeld = 8 << 20
+	maxRead = 8 << 20
 )
 
 var (
@@ -54,8 +51,6 @@ type conn struct {
 	errors fs.Errors // of those who are nobody
 	gone   chan struct{}
 	err    error // why the conversation ended; read when gone is closed
-
-	entries atomic.Int64
 
 	// the reader's
 	in        *styx.Reader
@@ -234,6 +229,7 @@ func (c *conn) begin(r *req, m *styx.Msg) error {
 	switch m.Type {
 	case styx.Tread:
 		if m.Offset > maxOffset {
+
 			return errOffset
 		}
 		r.off, r.count = int64(m.Offset), m.Count
@@ -241,10 +237,22 @@ func (c *conn) begin(r *req, m *styx.Msg) error {
 		if c.held+len(m.Data) > maxHeld && c.held > 0 {
 			return errMemory
 		}
+	}
+	account := f.account()
+	if err := account.Take(fs.Requests, 1); err != nil {
+		return err
+	}
+	switch m.Type {
+	case styx.Twrite:
+		if err := account.Take(fs.Memory, int64(len(m.Data))); err != nil {
+			account.Give(fs.Requests, 1)
+			return err
+		}
 		c.held += len(m.Data)
 	case styx.Tclunk, styx.Tremove:
 		delete(c.fids, m.Fid)
 		c.s.count.fids.Add(-1)
+		account.Give(fs.Fids, 1)
 	}
 	r.asker = f.asker
 	f.add(r)
@@ -352,6 +360,7 @@ func (c *conn) reset(cause error) {
 	c.s.count.fids.Add(-int64(len(fids)))
 	c.mu.Unlock()
 	for _, f := range fids {
+		f.account().Give(fs.Fids, 1)
 		f.close(c)
 	}
 	c.mu.Lock()

@@ -12,7 +12,6 @@ import (
 var (
 	errDirOffset = fs.Err(syscall.ESPIPE, "bad offset in directory read")
 	errCount     = fs.Err(syscall.EINVAL, "count too small for a directory entry")
-	errEntries   = fs.Err(syscall.ENOBUFS, "too many directory entries open")
 )
 
 // A dir is an open directory: its listing as it was when it was read at offset 0.
@@ -43,25 +42,26 @@ func (r *req) listing(d *dir, start bool) ([]fs.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := int64(len(list))
-	if e := &r.c.entries; e.Add(n) > maxEntries {
-		e.Add(-n)
-		return nil, errEntries
+	account := r.fid.account()
+	if err := account.Take(fs.Memory, entrySize*int64(len(list))); err != nil {
+		return nil, err
 	}
 	d.mu.Lock()
-	r.c.entries.Add(-int64(len(d.list)))
+	account.Give(fs.Memory, entrySize*int64(len(d.list)))
 	d.list, d.read, d.last, d.next = list, true, spot{}, spot{}
 	d.mu.Unlock()
 	return list, nil
 }
 
-// forget lets go of the listing and says how long it was.
-func (d *dir) forget() int64 {
+// entrySize is about what an entry of a listing takes.
+const entrySize = 64
+
+// forget lets go of the listing.
+func (d *dir) forget(account *fs.Account) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	n := len(d.list)
+	account.Give(fs.Memory, entrySize*int64(len(d.list)))
 	d.list = nil
-	return int64(n)
 }
 
 // readdir is 9P2000.L's: an entry's offset is its index in the listing and one, and so stays what it is whatever

@@ -50,6 +50,9 @@ func newFid(asker context.Context, p *place) *fid {
 	return f
 }
 
+// account is that of the client who attached.
+func (f *fid) account() *fs.Account { return fs.ClientOf(f.asker).Account }
+
 func (p *place) path() string {
 	if p.up == nil {
 		return "/"
@@ -153,7 +156,7 @@ func (f *fid) close(c *conn) error {
 	case o.h != nil:
 		return o.h.Close(f.asker)
 	}
-	c.entries.Add(-o.dir.forget())
+	o.dir.forget(f.account())
 	return nil
 }
 
@@ -162,6 +165,9 @@ func (c *conn) insert(n styx.Fid, f *fid) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.vacant(n); err != nil {
+		return err
+	}
+	if err := f.account().Take(fs.Fids, 1); err != nil {
 		return err
 	}
 	c.fids[n] = f
@@ -176,7 +182,7 @@ func (c *conn) vacant(n styx.Fid) error {
 		return errNoFid
 	case c.fids[n] != nil:
 		return errInUse
-	case len(c.fids) >= c.limits.Fids:
+	case len(c.fids) >= c.limits.Fids && !(c.peer.MayClaim && len(c.fids) < 64*c.limits.Fids):
 		return errFids
 	}
 	return nil

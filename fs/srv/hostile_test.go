@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"ctrfs/fs"
 	"ctrfs/fs/styx"
 )
 
@@ -174,7 +175,7 @@ func TestTags(t *testing.T) { // R07
 
 func TestFidLimit(t *testing.T) { // R10, R11
 	s := &Server{Root: newWorld(), Limits: Limits{Fids: 100}}
-	c := dial(t, s, asRoot).start("9P2000.L")
+	c := dial(t, s, asGlenda).start("9P2000.L")
 	for i := range 99 {
 		c.must("Twalk fid 0 newfid %d names hello", i+1)
 	}
@@ -250,6 +251,63 @@ func TestUnreadFlush(t *testing.T) {
 		case m.Type != styx.Rread || flushed[int(m.Tag)]:
 			t.Fatalf("tag %d type %s", m.Tag, m.Type)
 		}
+	}
+}
+
+// TestAccounts: one user has no more than his share, on however many connections, also those that others have too; a second
+// and root have theirs (R10, R13).
+func TestAccounts(t *testing.T) {
+	w := newWorld()
+	s := &Server{Root: w, Users: people{}, Limits: Limits{Fids: 8}, Accounts: fs.NewAccounts(0, fs.Quota{fs.Fids: 10, fs.Requests: 6, fs.Memory: 5000, fs.Descriptors: 3}, fs.Quota{})}
+	for range 3 { // and leaves nothing
+		shared := dial(t, s, asMount).start("9P2000.L")
+		shared.must("Tattach fid 1 uname glenda")
+		own := dial(t, s, asGlenda).start("9P2000.L")
+		n := 2
+		fids := func(c *client, from int) {
+			for ; ; n++ {
+				if m := c.rpc("Twalk fid %d newfid %d", from, 100+n); m.Type != styx.Rwalk {
+					if m.Ecode != 24 {
+						t.Errorf("%s", m)
+					}
+					return
+				}
+			}
+		}
+		if fids(own, 0); n != 9 {
+			t.Errorf("%d fids, one of them on the other connection", n)
+		}
+		if fids(shared, 1); n != 10 {
+			t.Errorf("%d fids on both", n)
+		}
+		for i := range 50 {
+			shared.must("Twalk fid 0 newfid %d", 200+i)
+		}
+		own.must("Tclunk fid 102")
+		own.open(5, "stuck", "rw")
+		for i := range 6 {
+			own.say(fmt.Sprintf("Tread tag %d fid 5 offset 0 count 9", i))
+		}
+		w.blocked(t, 6)
+		own.refused(16, "", "Tread tag 6 fid 5 offset 0 count 9")
+		shared.refused(16, "", "Tgetattr tag 6 fid 1 mask 1")
+		shared.must("Tgetattr tag 6 fid 0 mask 1")
+		own.must("Tflush tag 7 oldtag 0")
+		own.say(fmt.Sprintf("Twrite tag 0 fid 5 offset 0 data %s", strings.Repeat("x", 4000)))
+		w.blocked(t, 6)
+		own.must("Tflush tag 7 oldtag 1")
+		own.refused(105, "", "Twrite tag 1 fid 5 offset 0 data %s", strings.Repeat("x", 2000))
+		third, more := dial(t, s, asGlenda), dial(t, s, asGlenda)
+		third.must("Tversion msize 8192 version 9P2000.L")
+		more.must("Tversion msize 8192 version 9P2000.L")
+		last := dial(t, s, asGlenda)
+		if _, err := last.r.Next(); err == nil {
+			t.Error("one descriptor too many")
+		}
+		for _, c := range []*client{shared, own, third, more} {
+			c.hangUp()
+		}
+		w.blocked(t, 0)
 	}
 }
 

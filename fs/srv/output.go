@@ -91,9 +91,11 @@ func (c *conn) reply(r *req, data []byte, err error) bool {
 	}
 	if r.fid != nil {
 		r.fid.remove(r)
+		r.fid.account().Give(cfs.Requests, 1)
 	}
 	if r.typ == styx.Twrite {
 		c.held -= len(r.m.Data)
+		r.fid.account().Give(cfs.Memory, int64(len(r.m.Data)))
 	}
 	if c.reqs[r.tag] == r { // else the session was reset
 		delete(c.reqs, r.tag)

@@ -64,12 +64,13 @@ func (c *conn) client(uname string, uid uint32) (*fs.Client, error) {
 			cl.Gid, cl.Groups = p.Gid, p.Groups
 		}
 	}
-	cl.Errors = fs.ErrorsOf(cl.Uid)
+	cl.Errors, cl.Account = fs.ErrorsOf(cl.Uid), c.s.Accounts.Of(cl.Uid)
 	return cl, nil
 }
 
 func (c *conn) nobody(cl *fs.Client) *fs.Client {
 	cl.Uid, cl.Gid, cl.None, cl.Errors = nobody, nobody, true, &c.errors
+	cl.Account = c.s.Accounts.Of(nobody)
 	return cl
 }
 

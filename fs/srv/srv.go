@@ -26,7 +26,8 @@ type Server struct {
 	Users Users        // nil: nobody has a name
 	Log   *slog.Logger // what went wrong with a connection; nil: nowhere
 
-	Limits Limits
+	Limits   Limits
+	Accounts *fs.Accounts // nil: users have no others
 
 	mu    sync.Mutex // guards conns
 	conns map[uint32]int
@@ -47,7 +48,7 @@ func (s *Server) Trace(w io.Writer) {
 // Limits are what a client can make the server hold. What is 0 has the value named here.
 type Limits struct {
 	Msize uint32        // bytes of a message: 1 MiB
-	Fids  int           // of a connection: 16,384
+	Fids  int           // of a connection: 16,384; 64 times as many where several users may share it
 	Conns int           // of a user, root excepted: 256
 	Hello time.Duration // until Tversion has come: 10 s
 	Frame time.Duration // between the first and the last byte of a message: 30 s
@@ -87,6 +88,12 @@ func (s *Server) Serve(ctx context.Context, c io.ReadWriteCloser, peer Peer) err
 		return err
 	}
 	defer s.leave(who)
+	account := s.Accounts.Of(who)
+	if err := account.Take(fs.Descriptors, 1); err != nil {
+		s.log("refused a connection", peer, err)
+		return err
+	}
+	defer account.Give(fs.Descriptors, 1)
 	conv := newConn(context.WithoutCancel(ctx), s, c, peer, l)
 	defer context.AfterFunc(ctx, func() { c.Close() })()
 	conv.serve()

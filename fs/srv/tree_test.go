@@ -34,7 +34,7 @@ type world struct {
 }
 
 func newWorld() *world {
-	w := &world{log: fs.NewLog(1 << 20), end: make(chan struct{}), last: 0x1000, text: "note\n", dirs: map[string]*box{}}
+	w := &world{log: fs.NewLog(1<<20, nil), end: make(chan struct{}), last: 0x1000, text: "note\n", dirs: map[string]*box{}}
 	w.Mkdir(context.Background(), "d", 0755)
 	return w
 }
@@ -202,7 +202,7 @@ var worldFiles = fs.Table[*world]{
 			write: func(context.Context, []byte) error { return nil },
 		}, nil
 	}),
-	opens("stuck", 0644, func(w *world, _ fs.How) (*handle, error) { // blocks in both directions, and its writes fail in the end
+	opens("stuck", 0666, func(w *world, _ fs.How) (*handle, error) { // blocks in both directions, and its writes fail in the end
 		return &handle{
 			read:  func(ctx context.Context, _ int64, _ int) ([]byte, error) { return []byte("x"), w.block(ctx) },
 			write: func(ctx context.Context, _ []byte) error { return w.block(ctx) },

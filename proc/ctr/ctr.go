@@ -38,12 +38,13 @@ type Containers struct {
 
 // A Ctr is a container of ours.
 type Ctr struct {
-	set   *Containers
-	id    string
-	xid   uint32
-	qid   uint64
-	owner ns.Cred
-	made  time.Time
+	set     *Containers
+	id      string
+	xid     uint32
+	qid     uint64
+	owner   ns.Cred
+	account *fs.Account // his
+	made    time.Time
 
 	space *proc.Space
 
@@ -110,15 +111,16 @@ func (cs *Containers) make(ctx context.Context, name string) (*Ctr, error) {
 	var id [32]byte
 	rand.Read(id[:])
 	c := &Ctr{
-		set:   cs,
-		id:    hex.EncodeToString(id[:]),
-		qid:   1<<63 | (qids.Add(1)+1)<<8,
-		owner: ns.Cred{Uid: client.Uid, Gid: client.Gid, Groups: client.Groups},
-		made:  time.Now(),
-		turn:  make(chan struct{}, 1),
-		state: isNew,
-		next:  make(chan struct{}),
-		spec:  spec{env: []string{defaultPath}, cwd: "/", rootfs: []string{"host"}},
+		set:     cs,
+		id:      hex.EncodeToString(id[:]),
+		qid:     1<<63 | (qids.Add(1)+1)<<8,
+		owner:   ns.Cred{Uid: client.Uid, Gid: client.Gid, Groups: client.Groups},
+		account: client.Account,
+		made:    time.Now(),
+		turn:    make(chan struct{}, 1),
+		state:   isNew,
+		next:    make(chan struct{}),
+		spec:    spec{env: []string{defaultPath}, cwd: "/", rootfs: []string{"host"}},
 	}
 	c.space = c.members()
 	cs.mu.Lock()

@@ -137,7 +137,7 @@ func (c *Ctr) clone(ctx context.Context, r *run, s spec) error {
 	}
 	defer closeRoot(root)
 	root.Scratch = &c.scratch
-	stdio, err := proc.NewStdio()
+	stdio, err := proc.NewStdio(c.account)
 	if err != nil {
 		return err
 	}
