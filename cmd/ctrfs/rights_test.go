@@ -89,6 +89,7 @@ const (
 		hostname   0644/0664 RABGN  RAg h
 		id         0444      RABGN  -
 		info       0444      RABGN  -
+		limits     0644/0664 RABGN  RAg memory.max max
 		pid        0444      RABGN  -
 		rootfs     0644/0664 RABGN  RAg! host
 		status     0444      RABGN  -
