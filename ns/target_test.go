@@ -101,12 +101,14 @@ func (x *target) settled(states string) {
 	x.t.Fatalf("never in a state of %s", states)
 }
 
+// doneLine is what a target says that was not disturbed.
+const doneLine = "done 1 1864400896\n"
+
 // finish lets the target come to its end and checks that it was not disturbed.
 func (x *target) finish() {
 	x.t.Helper()
 	x.in.Write([]byte("x"))
-	const want = "done 1 1864400896\n"
-	if line, err := x.out.ReadString('\n'); line != want {
+	if line, err := x.out.ReadString('\n'); line != doneLine {
 		x.t.Errorf("target says %q, %v", line, err)
 	}
 	if err := x.cmd.Wait(); err != nil {

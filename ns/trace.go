@@ -98,6 +98,7 @@ type tracer struct {
 	threads map[int]*tracee // that it traces
 	order   []int
 	lead    *tracee // that makes the calls
+	inside  *tracee // that is at home
 	sharer  *tracee // a thread of another process with the same descriptors
 	began   time.Time
 	stopped time.Duration
@@ -182,6 +183,7 @@ func (t *tracer) run() error {
 	if err := t.findSharer(len(tids)); err != nil {
 		return err
 	}
+	ownVDSO()
 	// It may not stop, and its memory may be such that who reads it waits for the process itself (userfaultfd).
 	time.AfterFunc(stopTime, func() {
 		if t.changing.CompareAndSwap(false, true) {

@@ -30,15 +30,69 @@ func (r *regs) inCall() bool { return false }
 // own call (restart_syscall) and changes x8.
 func (r *regs) lastCall() (at uint64, ok bool) { return 0, false }
 
+// jump makes them the registers of a thread that goes on at at.
+func (r *regs) jump(at uint64) {
+	r.Pc = at
+	r.Pstate &^= stepFlag
+}
+
 // call makes them the registers of a thread that is about to execute the instruction at at.
 func (r *regs) call(at, nr uint64, a [6]uint64) {
-	r.Pc, r.Regs[8] = at, nr
+	r.jump(at)
+	r.Regs[8] = nr
 	copy(r.Regs[:6], a[:])
-	r.Pstate &^= stepFlag
 }
 
 func (r *regs) result() int64 { return int64(r.Regs[0]) }
 
 // uninterrupt can do nothing: the first argument of a call that says EINTR is lost. The program sees that error, as it
 // would after a stop and a continuation by signals.
-func (r *regs) uninterrupt() {}
+func (t *tracee) uninterrupt() bool { return false }
+
+// goHome is the code for home, which stands at at. It makes a call, and then returns from a signal: there is no way here to
+// load all registers, and the one that says where to go on. The kernel asks for the floating point registers too; what
+// SVE has beyond them is lost to a thread that was computing with it, as it is in every call.
+func (t *tracee) goHome(at uint64) ([]byte, error) {
+	const (
+		frame    = 32               // struct rt_sigframe, behind the code
+		stack    = frame + 128 + 16 // its uc_stack
+		mask     = stack + 24
+		context  = mask + 128 + 8 // struct sigcontext
+		reserved = context + 8 + 34*8 + 8
+		fpMagic  = 0x46508001
+		fpSize   = 528 // struct fpsimd_context
+	)
+	code := make([]byte, homeSize)
+	for i, insn := range []uint32{
+		le.Uint32(callInsn),
+		0x580000a9, // ldr x9, 24
+		0x9100013f, // mov sp, x9
+		0xd2801168, // mov x8, #139: rt_sigreturn
+		le.Uint32(callInsn),
+	} {
+		le.PutUint32(code[4*i:], insn)
+	}
+	le.PutUint64(code[24:], at+frame)
+	le.PutUint32(code[stack+8:], ^uint32(0)) // flags that there are not: the alternate stack stays what it is
+	le.PutUint64(code[mask:], t.mask)
+	r := code[context+8:]
+	for _, v := range append(t.regs.Regs[:], t.regs.Sp, t.regs.Pc, t.regs.Pstate) {
+		le.PutUint64(r, v)
+		r = r[8:]
+	}
+	var fp [fpSize]byte // struct user_fpsimd_state
+	v := unix.Iovec{Base: &fp[0], Len: fpSize}
+	if err := t.ptrace(unix.PTRACE_GETREGSET, prFPReg, uintptr(unsafe.Pointer(&v))); err != nil {
+		return nil, err
+	}
+	le.PutUint32(code[reserved:], fpMagic)
+	le.PutUint32(code[reserved+4:], fpSize)
+	copy(code[reserved+8:], fp[512:520]) // fpsr, fpcr
+	copy(code[reserved+16:reserved+fpSize], fp[:512])
+	return code, nil
+}
+
+const (
+	prFPReg  = 2 // NT_PRFPREG
+	homeSize = 32 + 128 + 464 + 16 + 528
+)

@@ -7,24 +7,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// carry carries out a plan in the thread, as the stub would. Its memory is mapped for it; its descriptors are sent
-// through a socket that the process makes.
+// carry carries out a plan in the thread, as the stub would. Its data have their place in the thread's home, or memory is
+// mapped for them; its descriptors are sent through a socket that the process makes.
 func (t *tracer) carry(th *tracee, p *Plan) error {
+	if err := t.enter(th); err != nil {
+		return err
+	}
 	_, data, err := p.bytes(0, 1<<12)
 	if err != nil {
 		return err
 	}
-	if len(data) > 0 {
+	at := th.mem.home + homeSize
+	if len(data) > 0 && (th.mem.home == 0 || homeSize+len(data) > th.mem.free) {
 		if err := t.room(th, uint64(len(data))); err != nil {
 			return err
 		}
+		at = t.page
 	}
-	table, data, err := p.bytes(0, t.page)
+	table, data, err := p.bytes(0, at)
 	if err != nil {
 		return err
 	}
 	if len(data) > 0 {
-		if err := th.write(t.page, data); err != nil {
+		if err := th.mem.write(at, data); err != nil {
 			return err
 		}
 	}
@@ -42,7 +47,7 @@ func (t *tracer) carry(th *tracee, p *Plan) error {
 				return err
 			}
 			files, result = files[1:], int64(n)
-		} else if result, err = th.call(s.nr, args); err != nil {
+		} else if result, err = t.call(th, s.nr, args[:]...); err != nil {
 			return fmt.Errorf("%s: %w", s.what, err)
 		}
 		s.result = result
@@ -54,7 +59,7 @@ func (t *tracer) carry(th *tracee, p *Plan) error {
 		for _, at := range s.uses {
 			if at < uint64(len(table)) {
 				le.PutUint64(table[at:], uint64(result))
-			} else if err := th.write(at, le.AppendUint64(nil, uint64(result))); err != nil {
+			} else if err := th.mem.write(at, le.AppendUint64(nil, uint64(result))); err != nil {
 				return err
 			}
 		}
@@ -73,7 +78,7 @@ func (t *tracer) room(th *tracee, n uint64) error {
 	if err := t.unmap(th); err != nil {
 		return err
 	}
-	at, err := th.call(unix.SYS_MMAP, [6]uint64{0, n, unix.PROT_READ | unix.PROT_WRITE, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS, ^uint64(0), 0})
+	at, err := t.call(th, unix.SYS_MMAP, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, ^uint64(0), 0)
 	if err == nil && at < 0 && at > -4096 {
 		err = unix.Errno(-at)
 	}
@@ -88,7 +93,7 @@ func (t *tracer) unmap(th *tracee) error {
 	if t.size == 0 {
 		return nil
 	}
-	_, err := th.call(unix.SYS_MUNMAP, [6]uint64{t.page, t.size})
+	_, err := t.call(th, unix.SYS_MUNMAP, t.page, t.size)
 	t.page, t.size = 0, 0
 	return err
 }
@@ -100,7 +105,7 @@ func (t *tracer) give(th *tracee, fd int) (int, error) {
 	}
 	at := t.page + t.size - messageRoom
 	if len(t.given) == 0 {
-		r, err := th.call(unix.SYS_SOCKETPAIR, [6]uint64{unix.AF_UNIX, unix.SOCK_DGRAM | unix.SOCK_CLOEXEC, 0, at})
+		r, err := t.call(th, unix.SYS_SOCKETPAIR, unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0, at)
 		if err == nil && r < 0 {
 			err = unix.Errno(-r)
 		}
@@ -108,7 +113,7 @@ func (t *tracer) give(th *tracee, fd int) (int, error) {
 			return 0, fmt.Errorf("socketpair: %w", err)
 		}
 		b := make([]byte, 8)
-		if err := th.read(at, b); err != nil {
+		if err := th.mem.read(at, b); err != nil {
 			return 0, err
 		}
 		t.socks = [2]int{int(le.Uint32(b)), int(le.Uint32(b[4:]))}
@@ -126,10 +131,10 @@ func (t *tracer) give(th *tracee, fd int) (int, error) {
 		b.Write(le.AppendUint64(nil, w))
 	}
 	b.Write(make([]byte, 24))
-	if err := th.write(at, b.Bytes()); err != nil {
+	if err := th.mem.write(at, b.Bytes()); err != nil {
 		return 0, err
 	}
-	r, err := th.call(unix.SYS_RECVMSG, [6]uint64{uint64(t.socks[1]), at, unix.MSG_CMSG_CLOEXEC | unix.MSG_DONTWAIT})
+	r, err := t.call(th, unix.SYS_RECVMSG, uint64(t.socks[1]), at, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
 	if err == nil && r < 0 {
 		err = unix.Errno(-r)
 	}
@@ -137,7 +142,7 @@ func (t *tracer) give(th *tracee, fd int) (int, error) {
 		return 0, fmt.Errorf("receive a descriptor: %w", err)
 	}
 	c := make([]byte, 24)
-	if err := th.read(at+80, c); err != nil {
+	if err := th.mem.read(at+80, c); err != nil {
 		return 0, err
 	}
 	if le.Uint64(c) < 20 { // its table is full
@@ -168,7 +173,7 @@ func (t *tracer) fetch(th *tracee, n int) error {
 // letGo takes out of the process what was only for the tracer.
 func (t *tracer) letGo() {
 	for _, fd := range t.given {
-		if _, err := t.lead.call(unix.SYS_CLOSE, [6]uint64{uint64(fd)}); err != nil { // EBADF: newfd was there first
+		if _, err := t.call(t.lead, unix.SYS_CLOSE, uint64(fd)); err != nil { // EBADF: newfd was there first
 			return
 		}
 	}

@@ -25,6 +25,9 @@ func (t *tracer) stop() error {
 	if t.m.alone() == "" && len(t.m.kinds()) == 0 {
 		return nil
 	}
+	if n, err := t.count(); err != nil || n == 1 {
+		return err
+	}
 	for {
 		tids, err := t.tasks()
 		if err != nil {
@@ -64,6 +67,15 @@ func (t *tracer) stop() error {
 	}
 }
 
+// count gives the number of the process's threads, ended ones among them.
+func (t *tracer) count() (int, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(t.p.path("task"), &st); err != nil {
+		return 0, t.p.verify("task", err)
+	}
+	return int(st.Nlink) - 2, nil
+}
+
 func (t *tracer) forget(tid int) {
 	delete(t.threads, tid)
 	t.order = slices.DeleteFunc(t.order, func(o int) bool { return o == tid })
@@ -84,6 +96,15 @@ func (t *tracer) take(th *tracee) error {
 			return refusal(unix.EPERM, "process has a system call filter, which the server may not suspend: %v", err)
 		}
 	}
+	switch {
+	case th == t.lead || th == t.sharer:
+		var err error
+		if th.mem, err = openMemory(th.tid); err != nil {
+			return t.p.verify("mem", err)
+		}
+	default:
+		th.mem = t.lead.mem
+	}
 	return th.take()
 }
 
@@ -93,7 +114,7 @@ func (t *tracer) change() error {
 	if err != nil {
 		return t.p.verify("ns", err)
 	}
-	defer old.close()
+	// What was opened for this is closed by the end of the program: nothing delays the release.
 	if t.sharer == nil && t.m.ForkFD && len(t.m.FDs) > 0 { // it may have made a child since it was looked for
 		if children, err := t.p.Children(); err == nil {
 			for _, pid := range children {
@@ -109,9 +130,9 @@ func (t *tracer) change() error {
 			}
 		}
 	}
-	threads, err := numbers(t.p.path("task"))
+	threads, err := t.count()
 	if err != nil {
-		return t.p.verify("task", err)
+		return err
 	}
 	all := []*tracee{t.lead}
 	for _, tid := range t.order {
@@ -130,14 +151,9 @@ func (t *tracer) change() error {
 	if !t.changing.CompareAndSwap(false, true) { // who gave up is about to end this process
 		select {}
 	}
-	for _, th := range all {
-		if err := th.begin(); err != nil {
-			return err
-		}
-	}
 	defer t.letGo()
 	plan := new(Plan)
-	t.m.plan(plan, old.carrier(t.lead.tid, len(threads)))
+	t.m.plan(plan, old.carrier(t.lead.tid, threads))
 	err = t.carry(t.lead, plan)
 	if err == nil {
 		err = t.follow()
@@ -209,7 +225,7 @@ func (t *tracer) closeOld() error {
 		return nil
 	}
 	for _, fd := range t.m.FDs {
-		if _, err := t.sharer.call(unix.SYS_CLOSE, [6]uint64{uint64(fd)}); err != nil { // EBADF: it was not open
+		if _, err := t.call(t.sharer, unix.SYS_CLOSE, uint64(fd)); err != nil { // EBADF: it was not open
 			return fmt.Errorf("forkfd: the old table: %w", err)
 		}
 	}
@@ -270,7 +286,7 @@ func (t *tracer) verify(old *snapshot) error {
 
 // release lets everything go on.
 func (t *tracer) release() error {
-	var errs error
+	errs := gone(t.leave())
 	threads := []*tracee{t.sharer}
 	for _, tid := range t.order {
 		threads = append(threads, t.threads[tid])
@@ -279,10 +295,16 @@ func (t *tracer) release() error {
 		if th == nil {
 			continue
 		}
-		if err := th.release(); err != nil && err != ErrExited { // it has ended, or was never stopped
+		if th.mem != nil && th.mem.dirty > 0 && (th == t.lead || th == t.sharer) {
+			th.mem.write(th.mem.home, make([]byte, th.mem.dirty)) // as it was found
+		}
+		if err := th.release(); err != nil && err != ErrExited {
 			errs = errors.Join(errs, err)
 		}
 	}
 	t.stopped = time.Since(t.began)
+	if errs == ErrExited { // there is nobody to go on
+		return nil
+	}
 	return errs
 }

@@ -60,6 +60,9 @@ func (t *tracer) refuse(threads int) error {
 	if frozen(t.p) {
 		return errFrozen
 	}
+	if t.p.exec32() {
+		return err32
+	}
 	// One look may meet a process that waits for its disk.
 	for range 200 {
 		stat, err := t.stat(t.lead.tid)
@@ -74,6 +77,19 @@ func (t *tracer) refuse(threads int) error {
 		time.Sleep(time.Millisecond)
 	}
 	return refusal(unix.EBUSY, "process waits in the kernel (a vfork, a device) and cannot be stopped")
+}
+
+// exec32 reports whether the process's program is one of 32 bits, as far as its file tells. One that is not may still run
+// such code: that is seen when it is stopped.
+func (p *Process) exec32() bool {
+	fd, err := openFile(p.path("exe"), unix.O_RDONLY)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var ident [5]byte // of an ELF header; the last one is its class
+	n, err := unix.Pread(fd, ident[:], 0)
+	return err == nil && n == len(ident) && ident == [5]byte{0x7f, 'E', 'L', 'F', 1}
 }
 
 // needs names the capability that the process lacks for what it is to do. It is the process's own that count: nobody can

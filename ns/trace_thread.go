@@ -2,7 +2,6 @@ package ns
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -14,14 +13,13 @@ import (
 
 // A tracee is a thread that this one, the tracer's only one, has stopped and makes system calls in.
 type tracee struct {
-	tid   int
-	regs  regs   // as they were, and will be
-	mask  uint64 // blocked signals, likewise
-	at    uint64 // where a system call instruction is
-	rseq  uint64 // address of rseq_cs, 0: none
-	cs    uint64 // what stood there
-	sud   userDispatch
-	alien bool // it has not its own registers and mask
+	tid     int
+	stopped bool
+	regs    regs    // as they were, and will be
+	mask    uint64  // blocked signals, likewise
+	mem     *memory // its process's
+	at      uint64  // where a system call instruction is
+	sud     userDispatch
 }
 
 // userDispatch is struct ptrace_sud_config.
@@ -81,7 +79,8 @@ func (t *tracee) wait() (unix.WaitStatus, error) {
 	}
 }
 
-// settle waits for the stop that PTRACE_INTERRUPT asked for; signals that come before it are delivered.
+// settle waits for the stop that PTRACE_INTERRUPT asked for, and hides it from the call that the thread is in; signals that
+// come before it are delivered.
 func (t *tracee) settle() error {
 	for {
 		ws, err := t.wait()
@@ -89,6 +88,13 @@ func (t *tracee) settle() error {
 			return err
 		}
 		if event(ws) == unix.PTRACE_EVENT_STOP {
+			t.stopped = true
+			if err := t.getRegs(&t.regs); err != nil {
+				return gone(err)
+			}
+			if t.uninterrupt() {
+				return gone(t.setRegs(&t.regs))
+			}
 			return nil
 		}
 		if err := t.ptrace(unix.PTRACE_CONT, 0, delivered(ws)); err != nil {
@@ -115,28 +121,22 @@ func gone(err error) error {
 	return err
 }
 
-// take keeps what the thread must have again and looks for a place to make calls from.
+// take keeps what the thread must have again beside its registers.
 func (t *tracee) take() error {
-	if err := t.getRegs(&t.regs); err != nil {
-		return gone(err)
-	}
 	if err := t.ptrace(ptraceGetSigmask, 8, uintptr(unsafe.Pointer(&t.mask))); err != nil {
 		return gone(err)
 	}
-	if err := t.findCall(); err != nil {
-		return err
-	}
-	// A critical section that the thread is in must be aborted when it goes on. The kernel does that, but finds it left
-	// already when a call is made from elsewhere, and forgets it: it is reminded.
+	// A restartable sequence that the thread is in is aborted when it goes on; the kernel would find it left already.
 	var rs struct {
 		addr       uint64
 		size, sig  uint32
 		flags, pad uint32
 	}
 	if !t.regs.inCall() && t.ptrace(unix.PTRACE_GET_RSEQ_CONFIGURATION, unsafe.Sizeof(rs), uintptr(unsafe.Pointer(&rs))) == nil && rs.addr != 0 {
-		b := make([]byte, 8)
-		if t.read(rs.addr+8, b) == nil {
-			t.rseq, t.cs = rs.addr+8, le.Uint64(b)
+		var area [16]byte // struct rseq: the second half is the address of a struct rseq_cs
+		var cs [32]byte
+		if t.mem.read(rs.addr, area[:]) == nil && t.mem.read(le.Uint64(area[8:]), cs[:]) == nil && t.regs.pc()-le.Uint64(cs[8:]) < le.Uint64(cs[16:]) {
+			t.regs.jump(le.Uint64(cs[24:]))
 		}
 	}
 	// It fails before 6.4, which leaves it at none.
@@ -144,16 +144,9 @@ func (t *tracee) take() error {
 	return nil
 }
 
-// begin makes the thread, of which take was called, one that only the tracer moves: no signal does.
-func (t *tracee) begin() error {
-	t.alien = true
-	if t.sud.mode != 0 { // its system calls are another system's: ours would be too
-		if err := t.dispatch(userDispatch{}); err != nil {
-			return fmt.Errorf("system call user dispatch: %w", gone(err))
-		}
-	}
-	all := ^uint64(0)
-	return gone(t.ptrace(ptraceSetSigmask, 8, uintptr(unsafe.Pointer(&all))))
+// setMask sets the signals that the thread blocks.
+func (t *tracee) setMask(mask uint64) error {
+	return gone(t.ptrace(ptraceSetSigmask, 8, uintptr(unsafe.Pointer(&mask))))
 }
 
 func (t *tracee) dispatch(d userDispatch) error {
@@ -165,16 +158,16 @@ func (t *tracee) dispatch(d userDispatch) error {
 func (t *tracee) findCall() error {
 	is := func(at uint64) bool {
 		b := make([]byte, len(callInsn))
-		return t.read(at, b) == nil && bytes.Equal(b, callInsn)
+		return t.mem.read(at, b) == nil && bytes.Equal(b, callInsn)
 	}
 	if at, ok := t.regs.lastCall(); ok && is(at) {
 		t.at = at
 		return nil
 	}
-	if base := t.vdso(); base != 0 {
+	if base := vdso(t.tid); base != 0 {
 		b := make([]byte, 8192)
 		for n := len(b); n >= 4096; n -= 4096 {
-			if t.read(base, b[:n]) != nil {
+			if t.mem.read(base, b[:n]) != nil {
 				continue
 			}
 			if i := t.in(b[:n], base); i >= 0 {
@@ -198,7 +191,7 @@ func (t *tracee) findCall() error {
 		b := make([]byte, 65536)
 		for left := 256; lo < hi && left > 0; left-- {
 			n := min(uint64(len(b)), hi-lo)
-			if t.read(lo, b[:n]) != nil {
+			if t.mem.read(lo, b[:n]) != nil {
 				break
 			}
 			if i := t.in(b[:n], lo); i >= 0 {
@@ -225,52 +218,33 @@ func (t *tracee) in(b []byte, at uint64) int {
 	}
 }
 
-const sysinfoEhdr = 33 // AT_SYSINFO_EHDR
-
-// vdso gives the address of the code that the kernel lends each process, from its auxiliary vector.
-func (t *tracee) vdso() uint64 {
-	aux, _ := readFile(fmt.Sprintf("/proc/%d/auxv", t.tid), maxText)
-	for ; len(aux) >= 16; aux = aux[16:] {
-		if binary.NativeEndian.Uint64(aux) == sysinfoEhdr {
-			return binary.NativeEndian.Uint64(aux[8:])
-		}
-	}
-	return 0
-}
-
-func (t *tracee) read(at uint64, b []byte) error {
-	n, err := unix.ProcessVMReadv(t.tid, []unix.Iovec{{Base: &b[0], Len: uint64(len(b))}}, []unix.RemoteIovec{{Base: uintptr(at), Len: len(b)}}, 0)
-	if err == nil && n != len(b) {
-		err = unix.EFAULT
-	}
-	return err
-}
-
-func (t *tracee) write(at uint64, b []byte) error {
-	n, err := unix.ProcessVMWritev(t.tid, []unix.Iovec{{Base: &b[0], Len: uint64(len(b))}}, []unix.RemoteIovec{{Base: uintptr(at), Len: len(b)}}, 0)
-	if err == nil && n != len(b) {
-		err = unix.EFAULT
-	}
-	return err
-}
+// What a call says that the kernel makes again, but to the thread's tracer.
+const (
+	errRestartSys     = 512 // ERESTARTSYS, and the next two
+	errRestartNoHand  = 514 // ERESTARTNOHAND
+	errRestartByBlock = 516 // ERESTART_RESTARTBLOCK
+)
 
 // call makes one system call in the thread. The error is about the tracing; a failed call has a negative result.
-func (t *tracee) call(nr uint64, args [6]uint64) (int64, error) {
+func (t *tracer) call(th *tracee, nr uint64, args ...uint64) (int64, error) {
+	if err := t.enter(th); err != nil {
+		return 0, err
+	}
 	for {
-		r := t.regs
-		r.call(t.at, nr, args)
-		if err := t.setRegs(&r); err != nil {
+		r := th.regs
+		r.call(th.at, nr, [6]uint64(append(args, make([]uint64, 6)...)))
+		if err := th.setRegs(&r); err != nil {
 			return 0, gone(err)
 		}
 		for range 2 { // its entry and its exit
-			if err := t.step(); err != nil {
+			if err := th.step(); err != nil {
 				return 0, err
 			}
 		}
-		if err := t.getRegs(&r); err != nil {
+		if err := th.getRegs(&r); err != nil {
 			return 0, gone(err)
 		}
-		if n := r.result(); n > -512 || n < -516 { // ERESTARTSYS and its like: it is to be made again
+		if n := r.result(); n > -errRestartSys || n < -errRestartByBlock { // else it is to be made again
 			return n, nil
 		}
 	}
@@ -294,22 +268,10 @@ func (t *tracee) step() error {
 	}
 }
 
-// release gives the thread back what it had and lets it go.
+// release lets the thread go, which has its own registers.
 func (t *tracee) release() error {
-	if t.alien {
-		if t.sud.mode != 0 {
-			t.dispatch(t.sud)
-		}
-		if t.cs != 0 {
-			t.write(t.rseq, le.AppendUint64(nil, t.cs))
-		}
-		t.regs.uninterrupt()
-		if err := t.setRegs(&t.regs); err != nil {
-			return gone(err)
-		}
-		if err := t.ptrace(ptraceSetSigmask, 8, uintptr(unsafe.Pointer(&t.mask))); err != nil {
-			return gone(err)
-		}
+	if !t.stopped {
+		return nil
 	}
 	return gone(t.ptrace(unix.PTRACE_DETACH, 0, 0))
 }

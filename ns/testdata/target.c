@@ -107,7 +107,7 @@ static long work(const char *mode)
 		if (!fork()) { if (read(0, &c, 1) == 1) { *word = 1; syscall(SYS_futex, word, FUTEX_WAKE, 1, 0, 0, 0); } _exit(0); }
 		struct timespec long_ = {60, 0};
 		say("ready\n");
-		r = syscall(SYS_futex, word, FUTEX_WAIT, 0, &long_, 0, 0) + 1;
+		r = syscall(SYS_futex, word, FUTEX_WAIT, 0, &long_, 0, 0) == 0 || errno == EAGAIN; // woken before it waited again
 	} else if (!strcmp(mode, "recv")) {
 		struct timeval tv = {60, 0};
 		socketpair(AF_UNIX, SOCK_STREAM, 0, sv);
