@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// connect connects to a socket, without CAP_SETUID if it is to be without, and waits for the other side to hang up.
-func connect(path string, without bool) {
+// reach connects to a socket, without CAP_SETUID if it is to be without.
+func reach(path string, without bool) (net.Conn, error) {
 	if without {
 		runtime.LockOSThread()
 		hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
@@ -24,11 +24,15 @@ func connect(path string, without bool) {
 		unix.Capget(&hdr, &caps[0])
 		caps[0].Effective &^= 1 << unix.CAP_SETUID
 		if err := unix.Capset(&hdr, &caps[0]); err != nil {
-			fmt.Println(err)
-			return
+			return nil, err
 		}
 	}
-	c, err := net.Dial("unix", path)
+	return net.Dial("unix", path)
+}
+
+// connect connects to a socket and waits for the other side to hang up.
+func connect(path string, without bool) {
+	c, err := reach(path, without)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -174,7 +174,7 @@ func TestRights(t *testing.T) {
 			for letter, how := range map[string]*syscall.SysProcAttr{
 				"R": as(0, 0), "A": as(uidA, gidAB), "B": as(uidB, gidAB), "G": as(uidG, uidG, adminGid),
 			} {
-				conn, _ := m.peer(how)
+				conn, _ := m.peer(how, false)
 				m.who[letter] = converse(t, conn, d)
 			}
 			conn, err := net.Dial("tcp", s.tcp.String())

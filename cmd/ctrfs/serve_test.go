@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	case "connect":
 		connect(os.Args[1], len(os.Args) > 2)
 	case "pass":
-		pass(os.Args[1])
+		pass(os.Args[1], len(os.Args) > 2)
 	default:
 		log.SetOutput(io.Discard) // go9p's client logs that its connection is closed
 		os.Exit(m.Run())

@@ -63,9 +63,10 @@ func serveHere(t testing.TB) *served {
 	return &served{s, t, l[0].Addr(), l[1].Addr()}
 }
 
-// pass connects to a socket and gives the connection to whoever has the other end of descriptor 3, and lives as long as he.
-func pass(path string) {
-	c, err := net.Dial("unix", path)
+// pass connects to a socket, without CAP_SETUID if it is to be without, gives the connection to whoever has the other end of
+// descriptor 3, and lives as long as he.
+func pass(path string, without bool) {
+	c, err := reach(path, without)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return
@@ -82,7 +83,7 @@ func pass(path string) {
 }
 
 // peer is a connection made by a process of its own, which lives until gone is called, at the latest to the test's end.
-func (s *served) peer(how *syscall.SysProcAttr) (c net.Conn, gone func()) {
+func (s *served) peer(how *syscall.SysProcAttr, without bool) (c net.Conn, gone func()) {
 	s.t.Helper()
 	ours, theirs, err := socketPair()
 	if err != nil {
@@ -95,6 +96,9 @@ func (s *served) peer(how *syscall.SysProcAttr) (c net.Conn, gone func()) {
 		s.t.Fatal(err)
 	}
 	cmd := role(s.t, "pass", s.unix.String())
+	if without {
+		cmd.Args = append(cmd.Args, "without")
+	}
 	cmd.ExtraFiles, cmd.SysProcAttr, cmd.Stderr = []*os.File{f}, how, os.Stderr
 	err = cmd.Start()
 	f.Close()
