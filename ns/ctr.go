@@ -78,11 +78,33 @@ func Create(ctx context.Context, s Spec) (*Parked, error) {
 	s.Root.Scratch.keep(plan.given)
 	runtime.KeepAlive(s)
 	if err != nil {
+		if root.kept && plan.given == nil {
+			err = errors.Join(err, p.save(ctx, s.Root.Scratch, plan, root.back, err))
+		}
 		p.End()
 		return nil, err
 	}
 	p.last = s.atExec()
 	return p, nil
+}
+
+// save sees to the scratch layer that p was given and has not given back when its plan failed. Mounted, it goes with p: it is
+// given back now. What went with a process that was killed before it could give it back cannot be mounted again.
+func (p *Parked) save(ctx context.Context, s *Scratch, failed *Plan, back *Step, why error) (err error) {
+	at, later := failed.failed(back)
+	lost := at && errors.Is(why, unix.EINVAL)
+	if later {
+		plan := &Plan{}
+		plan.giveRoot()
+		err = p.Run(ctx, plan)
+		s.keep(plan.given)
+		lost = plan.given == nil
+	}
+	if lost {
+		s.Close()
+		err = errors.Join(err, errors.New("scratch layer is lost"))
+	}
+	return err
 }
 
 // build is the whole of a container between its clone and its parking.

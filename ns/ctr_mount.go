@@ -72,12 +72,12 @@ func (p *Plan) setattr(what string, m *Step, attr uint64) {
 }
 
 // attach mounts m on name in dir; on dir if the name is empty.
-func (p *Plan) attach(m *Step, dir any, name, where string) {
+func (p *Plan) attach(m *Step, dir any, name, where string) *Step {
 	flags := unix.MOVE_MOUNT_F_EMPTY_PATH
 	if name == "" {
 		flags |= unix.MOVE_MOUNT_T_EMPTY_PATH
 	}
-	p.Do(fmt.Sprintf("mount %q", where), unix.SYS_MOVE_MOUNT, m, "", dir, name, flags)
+	return p.Do(fmt.Sprintf("mount %q", where), unix.SYS_MOVE_MOUNT, m, "", dir, name, flags)
 }
 
 const plainAttr = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC

@@ -23,8 +23,9 @@ type Root struct {
 // them, with the rights of the container's maker.
 type rootPlan struct {
 	spec  *Spec
-	kept  bool // there is a scratch layer from before
-	user  bool // in a user namespace
+	kept  bool  // there is a scratch layer from before
+	back  *Step // mounts it
+	user  bool  // in a user namespace
 	lower []string
 	usr   bool // the host's /usr is a file system of its own
 	host  *hostRoot
@@ -137,14 +138,19 @@ func (r *rootPlan) mount(p *Plan) *mountTree {
 		return t
 	case r.kept:
 		t.root = p.Send(int(s.Root.Scratch.root.Fd()))
-		p.attach(t.root, unix.AT_FDCWD, "root", "/")
+		r.back = p.attach(t.root, unix.AT_FDCWD, "root", "/")
 	default:
 		r.layers(p, t, lower)
 	}
 	if s.Root.Scratch != nil {
-		p.give(p.Do("open_tree of the root", unix.SYS_OPEN_TREE, t.root, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE))
+		p.giveRoot()
 	}
 	return t
+}
+
+// giveRoot gives the root that is mounted at root.
+func (p *Plan) giveRoot() {
+	p.give(p.Do("open_tree of the root", unix.SYS_OPEN_TREE, unix.AT_FDCWD, "root", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))
 }
 
 // layers mounts a root that has a scratch layer, a new one.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,7 @@ type Plan struct {
 	steps []*Step
 	files []int    // sent with the plan, in the order of their steps
 	given *os.File // what a step of it gave us
+	done  int      // how many steps succeeded when it was last run
 }
 
 // A Step is one system call of a Plan.
@@ -201,10 +203,17 @@ func (p *Plan) bytes(at, dataAt uint64) (table, data []byte, err error) {
 	return table, l.data, l.err
 }
 
+// failed says whether it was at this step that the plan ended, or at a later one.
+func (p *Plan) failed(s *Step) (at, later bool) {
+	i := slices.Index(p.steps, s)
+	return i >= 0 && i == p.done, i >= 0 && i < p.done
+}
+
 // take reads the results out of a table that came back, and gives the error of the step that
 // ended it.
 func (p *Plan) take(table []byte) error {
 	n := len(table)/entrySize - 1
+	p.done = max(n, 0)
 	for i, s := range p.steps[:min(n+1, len(p.steps))] {
 		s.result = int64(le.Uint64(table[i*entrySize+entryRes:]))
 	}
