@@ -36,11 +36,12 @@ type (
 
 // The kernel's helpers, which x/sys has no names for.
 const (
-	bpfMapLookupElem   = 1
-	bpfMapDeleteElem   = 3
-	bpfProbeReadKernel = 113
-	bpfRingbufOutput   = 130
-	bpfRingbufQuery    = 134
+	bpfMapLookupElem           = 1
+	bpfMapDeleteElem           = 3
+	bpfProbeReadKernel         = 113
+	bpfGetCurrentAncestorGroup = 123
+	bpfRingbufOutput           = 130
+	bpfRingbufQuery            = 134
 )
 
 func bpf[T any](cmd uintptr, attr *T) (int, error) {
@@ -64,15 +65,16 @@ func bpfMap(kind, key, value, max uint32) (int, error) {
 	return fd, nil // the kernel makes it close-on-exec
 }
 
-// bpfExit has the kernel run a program at the end of every thread until the descriptor is closed.
-func bpfExit(code []bpfInsn) (int, error) {
+// bpfTrace has the kernel run a program at a tracepoint until the descriptor is closed: sched_process_exit, the end of
+// every thread, or sched_process_fork.
+func bpfTrace(tracepoint string, code []bpfInsn) (int, error) {
 	license := []byte("Dual MIT/GPL\x00") // the kernel lends its reading of memory to what may be had under the GPL only
 	prog, err := bpf(unix.BPF_PROG_LOAD, &bpfProgLoad{unix.BPF_PROG_TYPE_RAW_TRACEPOINT, uint32(len(code)), &code[0], &license[0]})
 	if err != nil {
 		return -1, fmt.Errorf("bpf program: %w", err)
 	}
 	defer unix.Close(prog)
-	name := []byte("sched_process_exit\x00")
+	name := []byte(tracepoint + "\x00")
 	fd, err := bpf(unix.BPF_RAW_TRACEPOINT_OPEN, &bpfTracepoint{name: &name[0], prog: uint32(prog)})
 	if err != nil {
 		return -1, fmt.Errorf("bpf tracepoint: %w", err)
@@ -101,6 +103,12 @@ func (p *bpfProgram) load32(dst, src byte, off int) {
 
 func (p *bpfProgram) store64(off int, src byte) {
 	p.emit(unix.BPF_STX|unix.BPF_MEM|unix.BPF_DW, 10, src, off, 0)
+}
+
+// add1 adds 1 to what reg points to, whoever else does.
+func (p *bpfProgram) add1(reg, one byte) {
+	p.set(one, 1)
+	p.emit(unix.BPF_STX|unix.BPF_XADD|unix.BPF_DW, reg, one, 0, 0) // BPF_ATOMIC, of which BPF_ADD is 0
 }
 
 func (p *bpfProgram) set(dst byte, n int) {

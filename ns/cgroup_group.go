@@ -211,7 +211,11 @@ func (g *Group) Procs() ([]int, error) {
 }
 
 func procs(dir *os.File) ([]int, error) {
-	text, err := read(dir, "cgroup.procs")
+	return pidsIn(dir, "cgroup.procs")
+}
+
+func pidsIn(dir *os.File, file string) ([]int, error) {
+	text, err := read(dir, file)
 	if err != nil {
 		return nil, err
 	}

@@ -227,32 +227,3 @@ func (g *Group) moveAll(dir *os.File) error {
 		}
 	}
 }
-
-// Usage gives what the group uses, under version 2's names: memory.current
-// (bytes), pids.current, cpu.usage_usec, cpu.user_usec, cpu.system_usec. What is
-// not accounted is not in the map.
-func (g *Group) Usage() map[string]uint64 {
-	usage := make(map[string]uint64)
-	put := func(key, value string, err error) {
-		if n, bad := strconv.ParseUint(value, 10, 64); err == nil && bad == nil {
-			usage[key] = n
-		}
-	}
-	for _, c := range []struct{ controller, key, v1 string }{
-		{"memory", "memory.current", "memory.usage_in_bytes"},
-		{"pids", "pids.current", "pids.current"},
-	} {
-		file, dir := c.key, g.dir
-		if v1 := g.in(c.controller); v1 != nil {
-			file, dir = c.v1, v1
-		}
-		value, err := read(dir, file)
-		put(c.key, value, err)
-	}
-	// Version 2 counts the time of every group, with or without the controller.
-	stat, err := read(g.dir, "cpu.stat")
-	for _, key := range []string{"usage_usec", "user_usec", "system_usec"} {
-		put("cpu."+key, keyValue(stat, key), err)
-	}
-	return usage
-}

@@ -85,7 +85,7 @@ func (w *GroupWatch) begin() error {
 	}
 	w.read = (*atomic.Uint64)(unsafe.Pointer(&w.maps[0][0]))
 	w.wrote = (*atomic.Uint64)(unsafe.Pointer(&w.maps[1][0]))
-	w.link, err = bpfExit(groupProgram(at, w.groups, ring))
+	w.link, err = bpfTrace("sched_process_exit", groupProgram(at, w.groups, ring))
 	return err
 }
 

@@ -92,6 +92,8 @@ const (
 		limits     0644/0664 RABGN  RAg memory.max max
 		pid        0444      RABGN  -
 		rootfs     0644/0664 RABGN  RAg! host
+		stat       0444      RABGN  -
+		stats      0444      RABGN  -
 		status     0444      RABGN  -
 		stderr     0400/0440 RAg?   -
 		stdin      0200/0220 -      RAg x

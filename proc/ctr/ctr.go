@@ -34,6 +34,10 @@ type Containers struct {
 	names map[string]*Ctr
 	xids  map[uint32]*Ctr
 	ids   map[string]*Ctr
+	runs  int           // that go on
+	idle  chan struct{} // closed when none does
+
+	forks forkCount
 }
 
 // A Ctr is a container of ours.
@@ -55,7 +59,9 @@ type Ctr struct {
 	name  string
 	state state
 	spec  spec
-	run   *run          // the present or the last one
+	run   *run // the present or the last one
+	load  load
+	forks uint64        // in groups before this one
 	group *ns.Group     // nil before the first run, after one whose processes were killed by it, and where none may be made
 	next  chan struct{} // closed when there is a run, or the container is gone
 	gone  bool
@@ -120,6 +126,7 @@ func (cs *Containers) make(ctx context.Context, name string) (*Ctr, error) {
 		turn:    make(chan struct{}, 1),
 		state:   isNew,
 		next:    make(chan struct{}),
+		load:    load{last: time.Now()},
 		spec:    spec{env: []string{defaultPath}, cwd: "/", rootfs: []string{"host"}},
 	}
 	c.space = c.members()

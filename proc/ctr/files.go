@@ -31,6 +31,8 @@ var files = share(fs.Table[*Ctr]{
 	fs.Text("pid", 0444, (*Ctr).pid),
 	fs.Sub("proc", (*Ctr).procs),
 	fs.Value("rootfs", 0644, (*Ctr).rootfs, (*Ctr).setRootfs),
+	fs.Text("stat", 0444, (*Ctr).stat),
+	fs.Text("stats", 0444, (*Ctr).stats),
 	fs.Text("status", 0444, (*Ctr).status),
 	fs.Special("stderr", 0400, (*Ctr).openStderr),
 	fs.Special("stdin", 0200, (*Ctr).openStdin),

@@ -59,6 +59,7 @@ func (c *Ctr) park(ctx context.Context) error {
 	c.mu.Unlock()
 	c.begin(r, isCreated)
 	c.watchOOM(r)
+	c.set.ran(1)
 	go c.watch(r)
 	r.job.Ready()
 	return nil
@@ -87,6 +88,9 @@ func (c *Ctr) fresh(ctx context.Context, old *ns.Group) (*ns.Group, error) {
 	case os.Geteuid() == 0 || !errors.Is(err, fs.ErrPerm):
 		return nil, err
 	}
+	if group != nil {
+		c.set.forks.begin(c.set, group)
+	}
 	return group, nil
 }
 
@@ -95,11 +99,16 @@ func (c *Ctr) ungroup(ctx context.Context, group *ns.Group) error {
 	if group == nil {
 		return nil
 	}
+	if err := group.WaitEmpty(ctx); err != nil {
+		return err
+	}
+	forks := c.set.forks.end(group)
 	if err := group.Remove(ctx); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	c.group = nil
+	c.forks += forks
 	c.mu.Unlock()
 	return nil
 }
@@ -120,6 +129,7 @@ func (c *Ctr) free(ctx context.Context) error {
 func (c *Ctr) begin(r *run, s state) {
 	c.mu.Lock()
 	old := c.run
+	c.load.add(0, time.Now())
 	c.run, c.state = r, s
 	close(c.next)
 	c.next = make(chan struct{})
@@ -291,6 +301,7 @@ func (c *Ctr) watch(r *run) {
 	code := r.code()
 	c.mu.Unlock()
 	c.tell("exit", "pid="+strconv.Itoa(p.Pid()), "status="+code)
+	c.set.ran(-1)
 	close(r.done)
 }
 
@@ -427,12 +438,7 @@ func (r *run) signal(ctx context.Context, sig unix.Signal, pid int, paused bool)
 
 // Close ends all containers and waits until nothing is left of them: without this program nobody would know of them.
 func (cs *Containers) Close(ctx context.Context) error {
-	cs.mu.Lock()
-	all := make([]*Ctr, 0, len(cs.names))
-	for _, c := range cs.names {
-		all = append(all, c)
-	}
-	cs.mu.Unlock()
+	all := cs.all()
 	for _, c := range all {
 		select {
 		case c.turn <- struct{}{}: // no verb from now on
@@ -463,6 +469,7 @@ func (cs *Containers) Close(ctx context.Context) error {
 		c.mu.Unlock()
 		<-c.turn // for a restart that waits for it
 	}
+	cs.forks.close()
 	cs.Cgroups.Close()
 	return errors.Join(errs...)
 }

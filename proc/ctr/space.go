@@ -185,13 +185,7 @@ func (c *Ctr) openStdin(context.Context, fs.How) (fs.Handle, error) {
 
 // Present tells of the containers that are there.
 func (cs *Containers) Present() (list []fs.Event) {
-	cs.mu.Lock()
-	all := make([]*Ctr, 0, len(cs.names))
-	for _, c := range cs.names {
-		all = append(all, c)
-	}
-	cs.mu.Unlock()
-	for _, c := range all {
+	for _, c := range cs.all() {
 		list = append(list, c.present())
 	}
 	return list
