@@ -183,7 +183,9 @@ func (t *tracer) run() error {
 	if err := t.findSharer(len(tids)); err != nil {
 		return err
 	}
-	ownVDSO()
+	if err := t.rehearse(); err != nil {
+		return err
+	}
 	// It may not stop, and its memory may be such that who reads it waits for the process itself (userfaultfd).
 	time.AfterFunc(stopTime, func() {
 		if t.changing.CompareAndSwap(false, true) {
@@ -227,7 +229,7 @@ func (t *tracer) seize(tids []int) error {
 	failed := 0
 	var err error
 	for _, tid := range tids {
-		if err = ptrace(unix.PTRACE_SEIZE, tid, 0, unix.PTRACE_O_TRACESYSGOOD); err != nil {
+		if err = ptrace(unix.PTRACE_SEIZE, tid, 0, unix.PTRACE_O_TRACESYSGOOD|unix.PTRACE_O_TRACEEXEC); err != nil {
 			failed = tid
 			break
 		}

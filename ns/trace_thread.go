@@ -97,6 +97,9 @@ func (t *tracee) settle() error {
 			}
 			return nil
 		}
+		if event(ws) == unix.PTRACE_EVENT_EXEC {
+			t.mem = nil // it has another one
+		}
 		if err := t.ptrace(unix.PTRACE_CONT, 0, delivered(ws)); err != nil {
 			return gone(err)
 		}
