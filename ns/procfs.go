@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -182,13 +183,32 @@ func (p *Process) Children() ([]int, error) {
 	return pids, p.verify("task", err)
 }
 
-// Pids lists the numbers of the processes that c may see; /proc's hidepid= decides.
+// Pids lists the numbers of the processes that c may see; see Visible.
 func Pids(c Cred) (pids []int, err error) {
 	err = As(c, func() error {
-		pids, err = numbers("/proc")
+		if pids, err = numbers("/proc"); err == nil {
+			pids = visible(pids)
+		}
 		return err
 	})
 	return pids, err
+}
+
+// Visible leaves those of the numbers whose processes c may see: hidepid= of /proc decides. With hidepid=1 the kernel lists them
+// all, but shows nothing of those that c may not trace; he may not see these.
+func Visible(c Cred, pids ...int) (seen []int, err error) {
+	err = As(c, func() error {
+		seen = visible(pids)
+		return nil
+	})
+	return seen, err
+}
+
+func visible(pids []int) []int {
+	var st unix.Stat_t
+	return slices.DeleteFunc(pids, func(pid int) bool {
+		return unix.Lstat("/proc/"+strconv.Itoa(pid)+"/stat", &st) != nil
+	})
 }
 
 // numbers lists the names of a directory that are numbers, in the directory's order.

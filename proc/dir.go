@@ -3,6 +3,7 @@ package proc
 import (
 	"context"
 	"strconv"
+	"sync"
 	"time"
 
 	"ctrfs/fs"
@@ -32,7 +33,7 @@ func (d *dir) Walk(ctx context.Context, name string) (fs.Node, error) {
 		if strconv.Itoa(n) != name {
 			return nil, fs.ErrNotExist // 01 is nobody's name
 		}
-		get = func(ctx context.Context) (*Proc, error) { return d.find(ctx, n) }
+		get = d.view(n)
 	}
 	p, err := get(ctx)
 	if err != nil {
@@ -43,29 +44,52 @@ func (d *dir) Walk(ctx context.Context, name string) (fs.Node, error) {
 }
 
 func (d *dir) List(ctx context.Context) ([]fs.Entry, error) {
-	pids, err := d.Pids(ctx)
-	if err != nil {
-		return nil, err
-	}
-	list := make([]fs.Entry, 0, len(pids)+1)
-	list = append(list, fs.Entry{Name: "clone", Qid: d.qid + 128})
-	seen := make(map[int]bool, len(pids))
-	add := func(x *Proc) {
-		defer x.Release()
-		if n := x.number(); n != 0 && !seen[n] {
+	list := []fs.Entry{{Name: "clone", Qid: d.qid + 128}}
+	seen := make(map[int]bool)
+	err := d.each(ctx, func(p *Proc) {
+		if n := p.number(); n != 0 && !seen[n] {
 			seen[n] = true
-			list = append(list, fs.Entry{Name: strconv.Itoa(n), Qid: x.Qid(), Type: fs.ModeDir})
+			list = append(list, fs.Entry{Name: strconv.Itoa(n), Qid: p.Qid(), Type: fs.ModeDir})
 		}
+	})
+	return list, err
+}
+
+// each calls f with each process that the client may see, those that live first.
+func (s *Space) each(ctx context.Context, f func(*Proc)) error {
+	pids, err := s.Pids(ctx)
+	if err == nil && s.All != nil && !s.All(fs.ClientOf(ctx)) {
+		pids, err = ns.Visible(cred(ctx), pids...)
+	}
+	if err != nil {
+		return err
+	}
+	jobs := make(map[uint64]*Proc)
+	for _, j := range s.Processes.records(s) {
+		p := &Proc{Process: j.proc, job: j, space: s}
+		defer p.Release()
+		jobs[p.ID()] = p
 	}
 	for _, pid := range pids {
-		if p, err := ns.Open(pid); err == nil { // else it has ended meanwhile
-			add(&Proc{Process: p, space: d.Space})
+		p, err := ns.Open(pid)
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		if j := jobs[p.ID()]; j != nil {
+			delete(jobs, p.ID())
+			f(j)
+		} else {
+			f(&Proc{Process: p, space: s})
+		}
+		p.Close()
+	}
+	others := sync.OnceValue(func() bool { return shown(ctx, 1) })
+	for _, p := range jobs {
+		if p.his(ctx) || p.check() != nil && others() {
+			f(p)
 		}
 	}
-	for _, j := range d.Processes.records(d.Space) {
-		add(&Proc{Process: j.proc, job: j, space: d.Space})
-	}
-	return list, nil
+	return nil
 }
 
 // Remove ends the record of a process that has ended.
@@ -74,7 +98,7 @@ func (d *dir) Remove(ctx context.Context, name string) error {
 	if err != nil || strconv.Itoa(n) != name {
 		return fs.ErrNotExist
 	}
-	p, err := d.find(ctx, n)
+	p, err := d.view(n)(ctx)
 	if err != nil {
 		return err
 	}

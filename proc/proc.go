@@ -5,6 +5,7 @@ package proc
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"ctrfs/fs"
 	"ctrfs/ns"
@@ -40,7 +41,7 @@ type Processes struct {
 // A Space is a set of processes that can be made bigger: the machine's, or a container's.
 type Space struct {
 	Processes *Processes
-	// Pids gives the numbers of its processes as the host counts, as the client of ctx may see them.
+	// Pids gives the numbers of its processes as the host counts; of the machine's those that the client of ctx may see.
 	Pids func(ctx context.Context) ([]int, error)
 	// Park makes a process in it.
 	Park func(ctx context.Context, o ns.Opt) (*ns.Parked, error)
@@ -55,6 +56,8 @@ type Space struct {
 	Uid, Gid uint32
 	// Clone is the mode of clone.
 	Clone fs.FileMode
+	// All, if not nil, says whether a client sees all its processes, whatever /proc would show him.
+	All func(*fs.Client) bool
 	// Become, if not nil, makes a parked process run its program as a user whom the space's own database has. The files of
 	// the process stay its maker's: the space's numbers of users may be other people's here.
 	Become func(parked *ns.Parked, user ns.Cred) error
@@ -125,6 +128,56 @@ func (p *Proc) Release() {
 		return
 	}
 	p.Close()
+}
+
+// view finds the process that has number n for those who may see it. Who may see it once may as long as it is there: to ask the
+// kernel costs more than all else.
+func (s *Space) view(n int) func(context.Context) (*Proc, error) {
+	type sight struct {
+		id  uint64
+		uid uint32
+	}
+	var last atomic.Pointer[sight]
+	return func(ctx context.Context) (*Proc, error) {
+		p, err := s.find(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		now := sight{p.ID(), fs.ClientOf(ctx).Uid}
+		if l := last.Load(); l != nil && *l == now {
+			return p, nil
+		}
+		if !p.seen(ctx) {
+			p.Release()
+			return nil, fs.ErrNotExist
+		}
+		last.Store(&now)
+		return p, nil
+	}
+}
+
+// seen says whether the client may see the process. What is gone he sees if the kernel shows him what is not his, as init.
+func (p *Proc) seen(ctx context.Context) bool {
+	if p.his(ctx) {
+		return true
+	}
+	pid := p.Pid()
+	if p.check() != nil {
+		pid = 1
+	}
+	return shown(ctx, pid)
+}
+
+// his says whether the client sees the process whatever the kernel would show him: he has started it, or its container is his.
+func (p *Proc) his(ctx context.Context) bool {
+	c := fs.ClientOf(ctx)
+	return p.job != nil && (c.Root() || !c.None && c.Uid == p.job.owner) || p.space.All != nil && p.space.All(c)
+}
+
+// shown says whether the kernel shows a process to the client.
+func shown(ctx context.Context, pid int) bool {
+	pids, err := ns.Visible(cred(ctx), pid)
+	return err == nil && len(pids) > 0
 }
 
 // find gives the process that has number n in the space: what was started here, as long as its record is kept and the

@@ -12,22 +12,13 @@ import (
 
 // PS is a line for each process that the client may see: PID PPID USER STATE RSS UTIME STIME CTR ARGS.
 func (s *Space) PS(ctx context.Context) (string, error) {
-	pids, err := s.Pids(ctx)
-	if err != nil {
-		return "", err
-	}
 	var b strings.Builder
-	for _, pid := range pids {
-		p, err := s.find(ctx, pid)
-		if err != nil {
-			continue // ended meanwhile
-		}
-		if line, err := p.ps(ctx); err == nil {
+	err := s.each(ctx, func(p *Proc) {
+		if line, err := p.ps(ctx); err == nil { // else it has ended
 			b.WriteString(line)
 		}
-		p.Release()
-	}
-	return b.String(), nil
+	})
+	return b.String(), err
 }
 
 func (p *Proc) ps(ctx context.Context) (string, error) {

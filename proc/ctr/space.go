@@ -27,6 +27,7 @@ func (c *Ctr) members() *proc.Space {
 		Park:      c.enter,
 		Inside:    c.inside,
 		Outside:   c.outside,
+		All:       c.may,
 		Become:    c.become,
 		Awake:     c.awake,
 		Of:        c.qid,
