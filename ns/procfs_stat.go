@@ -16,6 +16,7 @@ type Stat struct {
 	Pgrp      int
 	Session   int
 	TTY       int    // device number of the terminal, 0 none
+	Flags     uint64 // the kernel's PF_ flags of the first thread
 	Utime     uint64 // clock ticks (1/100 s), of all threads
 	Stime     uint64
 	Cutime    uint64 // of the children that it waited for
@@ -41,6 +42,26 @@ func (p *Process) Stat() (Stat, error) {
 	return st, nil
 }
 
+// Ending reports whether the process makes no child any more: it has ended, or every thread of it is on its way out,
+// which the kernel's tracepoint of exits tells of long before the state is Z.
+func (p *Process) Ending() bool {
+	tids, err := numbers(p.path("task"))
+	if err != nil {
+		return true
+	}
+	for _, tid := range tids {
+		text, err := readFile(p.path("task/"+strconv.Itoa(tid)+"/stat"), maxText)
+		if err != nil {
+			continue
+		}
+		const exiting = 0x4 // PF_EXITING
+		if st, err := parseStat(text); err == nil && st.Flags&exiting == 0 {
+			return !p.Alive() // or it is another's number
+		}
+	}
+	return true
+}
+
 func parseStat(text []byte) (st Stat, err error) {
 	// The name may hold blanks, parentheses and newlines: the last parenthesis ends it.
 	open, shut := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
@@ -63,6 +84,7 @@ func parseStat(text []byte) (st Stat, err error) {
 	pid, err := decimal(bytes.TrimSpace(text[:open]))
 	st.Pid = pid
 	st.Ppid, st.Pgrp, st.Session, st.TTY = int(num(4)), int(num(5)), int(num(6)), int(num(7))
+	st.Flags = uint64(num(9))
 	st.Utime, st.Stime = uint64(num(14)), uint64(num(15))
 	st.Cutime, st.Cstime = uint64(num(16)), uint64(num(17))
 	st.Nice, st.Threads = int(num(19)), int(num(20))

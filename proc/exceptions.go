@@ -163,7 +163,7 @@ func (x *exceptions) prune(w *ns.GroupWatch) {
 	x.mu.Lock()
 	doubtful := make(map[uint64]*mode)
 	for mark, m := range x.modes {
-		if st, err := m.leader.Stat(); err != nil || st.State == 'Z' || st.Pgrp != m.pgrp {
+		if st, err := m.leader.Stat(); err != nil || m.leader.Ending() || st.Pgrp != m.pgrp {
 			doubtful[mark] = m
 		}
 	}
@@ -195,17 +195,26 @@ func (x *exceptions) prune(w *ns.GroupWatch) {
 	x.rest()
 }
 
-// livingGroups are the numbers of the groups that have a member that has not ended.
+// livingGroups are the numbers of the groups that have a member that has not ended. It looks until it sees nobody new:
+// who was on his way out may have left a child that was not there at the first look.
 func livingGroups() (map[int]bool, error) {
-	pids, err := ns.Pids(ns.Cred{})
-	if err != nil {
-		return nil, err
-	}
-	lives := make(map[int]bool)
-	for _, pid := range pids {
-		if p, err := ns.Open(pid); err == nil {
-			if st, err := p.Stat(); err == nil && st.State != 'Z' {
-				lives[st.Pgrp] = true
+	lives, seen := make(map[int]bool), make(map[uint64]bool)
+	for more := true; more; {
+		more = false
+		pids, err := ns.Pids(ns.Cred{})
+		if err != nil {
+			return nil, err
+		}
+		for _, pid := range pids {
+			p, err := ns.Open(pid)
+			if err != nil {
+				continue
+			}
+			if !seen[p.ID()] {
+				seen[p.ID()], more = true, true
+				if st, err := p.Stat(); err == nil && !p.Ending() {
+					lives[st.Pgrp] = true
+				}
 			}
 			p.Close()
 		}

@@ -282,3 +282,16 @@ func TestExceptionsLimit(t *testing.T) {
 		quiet(t, s)
 	}
 }
+
+// A group is forgotten at the end of its only member, by that end alone.
+func TestExceptionsForgotten(t *testing.T) {
+	s := exceptional(t)
+	for range 5 {
+		h, n := s.clone()
+		s.Say(h, "exceptions propagate\nexec /bin/sh -c 'read x; exit 1'\n")
+		s.Write(n+"/ctl", "closeio\n")
+		s.Read(n + "/wait")
+		h.Close(s.Ctx)
+		quiet(t, s)
+	}
+}
