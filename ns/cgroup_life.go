@@ -52,29 +52,39 @@ func (g *Group) killAll(file, freeze, thaw string) error {
 		for _, pid := range pids {
 			if !done[pid] {
 				done[pid], more = true, true
-				g.kill(pid)
+				err = errors.Join(err, g.kill(pid))
 			}
+		}
+		if err != nil {
+			return errors.Join(err, write(g.dir, file, thaw))
 		}
 	}
 	return write(g.dir, file, thaw)
 }
 
 // kill kills one process if it is, and not only was, in the group.
-func (g *Group) kill(pid int) {
+func (g *Group) kill(pid int) error {
 	p, err := Open(pid)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
-		return
+		return err
 	}
 	defer p.Close()
 	in, err := p.Cgroups()
+	if errors.Is(err, ErrExited) {
+		return nil
+	}
 	if err != nil {
-		return
+		return err
 	}
 	for _, m := range in {
 		if m.Hierarchy == g.cgroups.life().name && (m.Path == g.path || strings.HasPrefix(m.Path, g.path+"/")) {
 			p.Signal(syscall.SIGKILL)
 		}
 	}
+	return nil
 }
 
 // Freeze stops every process of the group and returns when all have stopped. If

@@ -309,16 +309,17 @@ func (p *Parked) End() error {
 		return os.ErrClosed
 	}
 	unix.PidfdSendSignal(p.Pidfd, unix.SIGKILL, nil, 0)
-	if p.child {
-		p.child = false
-		if fd, err := unix.FcntlInt(uintptr(p.Pidfd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
-			if proc, err := FromFD(fd); err == nil { // else it was waited for already
-				Reap(proc)
-				proc.Close()
-			}
-		}
+	if !p.child {
+		return p.Close()
 	}
-	return p.Close()
+	// It takes no descriptor to have it reaped: there may be none left, which is why it is ended.
+	p.ctl.Close()
+	if proc, err := newProcess(p.Pid, p.Pidfd); err == nil { // else it was waited for already
+		Reap(proc)
+		proc.Close()
+	}
+	p.Pidfd = -1
+	return nil
 }
 
 // waitEnd waits for a child that has called exit.

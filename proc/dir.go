@@ -2,6 +2,7 @@ package proc
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 	"time"
@@ -72,8 +73,11 @@ func (s *Space) each(ctx context.Context, f func(*Proc)) error {
 	}
 	for _, pid := range pids {
 		p, err := ns.Open(pid)
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
 			continue // it has ended meanwhile
+		}
+		if err != nil {
+			return err
 		}
 		if j := jobs[p.ID()]; j != nil {
 			delete(jobs, p.ID())

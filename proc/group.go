@@ -66,8 +66,11 @@ func signalEach(c ns.Cred, sig unix.Signal, meant func(*ns.Process, ns.Stat) boo
 		}
 		for _, pid := range pids {
 			m, err := ns.Open(pid)
-			if err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
 				continue // ended meanwhile
+			}
+			if err != nil {
+				return err
 			}
 			if st, err := m.Stat(); err == nil && st.State != 'Z' && !done[m.ID()] && meant(m, st) {
 				done[m.ID()], more = true, true

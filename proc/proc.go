@@ -49,7 +49,7 @@ type Space struct {
 	Name func() string
 	// Inside, if not nil, turns a host's number of a process into the container's and back; 0: not in it.
 	Inside  func(p *ns.Process) int
-	Outside func(ctx context.Context, n int) int
+	Outside func(ctx context.Context, n int) (int, error)
 	// Of is the qid of the container, for those who hear of its events.
 	Of uint64
 	// Uid and Gid own the directory and clone.
@@ -189,7 +189,13 @@ func (s *Space) find(ctx context.Context, n int) (*Proc, error) {
 	j := s.Processes.numbered(s, n)
 	pid := n
 	if s.Outside != nil {
-		pid = s.Outside(ctx, n)
+		var err error
+		if pid, err = s.Outside(ctx, n); err != nil {
+			if j != nil {
+				s.Processes.leave(j)
+			}
+			return nil, err
+		}
 	}
 	p, err := ns.Open(pid)
 	if j != nil && (err != nil || p.ID() == j.proc.ID()) {

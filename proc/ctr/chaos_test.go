@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -200,7 +201,10 @@ func leaks(t *testing.T, s *session) func() {
 		n := map[string]int{}
 		fds, _ := os.ReadDir("/proc/self/fd")
 		n["descriptors"] = len(fds)
-		groups, _ := filepath.Glob("/sys/fs/cgroup/unified/ctrfs-test/*/")
+		n["goroutines"] = runtime.NumGoroutine()
+		mounts, _ := os.ReadFile("/proc/self/mountinfo")
+		n["mounts"] = strings.Count(string(mounts), "\n")
+		groups, _ := filepath.Glob("/sys/fs/cgroup/*/ctrfs-test/*/")
 		n["cgroups"] = len(groups)
 		links := map[string]bool{}
 		procs, _ := filepath.Glob("/proc/[0-9]*/status")
@@ -364,7 +368,7 @@ func TestChaos(t *testing.T) {
 	for _, name := range []string{"a", "b", "c", "d"} {
 		s.end(name)
 	}
-	check()
 	stop()
 	reader.Wait()
+	check()
 }

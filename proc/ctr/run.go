@@ -422,13 +422,20 @@ func (r *run) signal(ctx context.Context, sig unix.Signal, pid int, paused bool)
 			continue
 		}
 		p, err := ns.Open(n)
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
 			continue // ended meanwhile
 		}
-		if r.has(p) && p.Signal(sig) == nil {
+		if err != nil {
+			return err
+		}
+		in, err := r.has(p)
+		if in && p.Signal(sig) == nil {
 			found = true
 		}
 		p.Close()
+		if err != nil && !errors.Is(err, ns.ErrExited) {
+			return err
+		}
 	}
 	if !found {
 		return fs.Err(unix.ESRCH, "process not found")

@@ -1,7 +1,9 @@
 package ctr
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -64,8 +66,11 @@ func (r *run) pids() (list []int, err error) {
 	}
 	for _, pid := range all {
 		p, err := ns.Open(pid)
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
 			continue // ended meanwhile
+		}
+		if err != nil {
+			return nil, err
 		}
 		if n, err := p.Namespace("pid"); err == nil && n == space {
 			list = append(list, pid)
@@ -121,30 +126,33 @@ func (c *Ctr) inside(p *ns.Process) int {
 }
 
 // outside finds the process that the container gives a number.
-func (c *Ctr) outside(ctx context.Context, n int) int {
+func (c *Ctr) outside(ctx context.Context, n int) (int, error) {
 	r, err := c.current()
 	if err != nil {
-		return 0
+		return 0, nil
 	}
 	if n == 1 {
-		return r.job.Process().Pid()
+		return r.job.Process().Pid(), nil
 	}
 	pids, err := r.pids()
 	if err != nil {
-		return 0
+		return 0, err
 	}
 	for _, pid := range pids {
 		p, err := ns.Open(pid)
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
 			continue // ended meanwhile
+		}
+		if err != nil {
+			return 0, err
 		}
 		in := c.inside(p)
 		p.Close()
 		if in == n {
-			return pid
+			return pid, nil
 		}
 	}
-	return 0
+	return 0, nil
 }
 
 // output opens an output of the last run.
@@ -239,20 +247,20 @@ func (cs *Containers) First(ctx context.Context, name string) (*ns.Process, erro
 }
 
 // has says whether the process is in the run's group, or pid name space.
-func (r *run) has(p *ns.Process) bool {
+func (r *run) has(p *ns.Process) (bool, error) {
 	if r.group == nil {
 		a, err := p.Namespace("pid")
 		b, e := r.job.Process().Namespace("pid")
-		return err == nil && e == nil && a == b
+		return a == b && err == nil && e == nil, cmp.Or(err, e)
 	}
 	groups, err := p.Cgroups()
 	if err != nil {
-		return false
+		return false, err
 	}
 	for _, g := range groups {
 		if rest, ok := strings.CutPrefix(g.Path, r.group.Path()); ok && (rest == "" || rest[0] == '/') {
-			return true
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
 }
