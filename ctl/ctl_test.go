@@ -56,6 +56,8 @@ func TestDo(t *testing.T) {
 		{"newns", "newns:", ""},
 		{"newpgrp forkfd 3 4 NEWNS", "newns|forkfd|newpgrp:3+4", ""},
 		{"Newns|forkfd 3\nnewns newns", "newns|forkfd:3 newns:", ""},
+		{"3 newns 4 forkfd", "newns|forkfd:3+4", ""},
+		{"3 4", "", `unknown control message: "3 4"`},
 		{"newns|frob 3", "", `unknown control message: "newns|frob 3"`},
 		{"newns frob", "newns:frob", ""},
 		{"exec a b c d", "a+b+c+d", ""},
@@ -81,8 +83,6 @@ func text(err error) string {
 	return err.Error()
 }
 
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
-
 // Whatever words are written come back, and nothing that is written makes Split do anything but answer.
 func FuzzSplit(f *testing.F) {
 	f.Add("note 'it''s' a", "x\ny")
@@ -97,7 +97,7 @@ func FuzzSplit(f *testing.F) {
 		if strings.Contains(word, "\x00") {
 			return
 		}
-		got, err := Split(fmt.Sprintf("a %s\nb %s", quote(word), quote(word)))
+		got, err := Split(fmt.Sprintf("a %s\nb %s", Quote(word), Quote(word)))
 		want := []Line{{1, []string{"a", word}}, {2 + strings.Count(word, "\n"), []string{"b", word}}}
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Fatalf("%q: %v, %v", word, got, err)

@@ -84,3 +84,12 @@ func clip(s string) string {
 	}
 	return s
 }
+
+// Quote writes words so that Words reads them as they are.
+func Quote(words ...string) string {
+	q := make([]string, len(words))
+	for i, w := range words {
+		q[i] = "'" + strings.ReplaceAll(w, "'", "''") + "'"
+	}
+	return strings.Join(q, " ")
+}

@@ -9,6 +9,7 @@ import (
 
 	spec "github.com/opencontainers/runtime-spec/specs-go"
 
+	"ctrfs/ctl"
 	"ctrfs/ns"
 )
 
@@ -71,7 +72,7 @@ func messages(in *spec.Process) (string, error) {
 		}
 	}
 	var b strings.Builder
-	say := func(words ...string) { b.WriteString(quote(words) + "\n") }
+	say := func(words ...string) { b.WriteString(ctl.Quote(words...) + "\n") }
 	if in.Cwd != "" {
 		say("dir", in.Cwd)
 	}
@@ -118,13 +119,4 @@ func messages(in *spec.Process) (string, error) {
 		say("user", fmt.Sprintf("%d:%s", in.User.UID, strings.Join(groups, ",")))
 	}
 	return b.String(), nil
-}
-
-// quote writes words so that ctl reads them as they are: unlike fs.Quote, which is for showing, it changes no byte.
-func quote(words []string) string {
-	q := make([]string, len(words))
-	for i, w := range words {
-		q[i] = "'" + strings.ReplaceAll(w, "'", "''") + "'"
-	}
-	return strings.Join(q, " ")
 }

@@ -22,7 +22,7 @@ import (
 // The rights of everybody in every file, from the contract and not from the code: its mode, who reads it, who writes it,
 // and what he writes. Who is R root, A the user whose things are looked at, B another one of A's group, G one of
 // ctrfs-admin, N nobody, who comes by TCP. After the slash is what differs where the thing is root's: there A has no rights
-// but B's, and g stands for G. With `?` they only open it, since it blocks or has an effect; with `!` they are let in and
+// but B's, and g stands for G; b is B where it is not. With `?` they only open it, since it blocks or has an effect; with `!` they are let in and
 // answered with an error that is not of rights. Who is not named is refused; root may open all and is refused what cannot be.
 const (
 	rootRights = `
@@ -89,6 +89,7 @@ const (
 		hostname   0644/0664 RABGN  RAg h
 		id         0444      RABGN  -
 		info       0444      RABGN  -
+		labels     0640/0660 RAbg   RAg! k v
 		limits     0644/0664 RABGN  RAg memory.max max
 		pid        0444      RABGN  -
 		rootfs     0644/0664 RABGN  RAg! host
@@ -98,9 +99,10 @@ const (
 		stderr     0400/0440 RAg?   -
 		stdin      0200/0220 -      RAg x
 		stdout     0400/0440 RAg?   -
+		uname      0644/0664 RABGN  RAg domainname d
 		user       0644/0664 RABGN  RAg 0
 		wait       0444      RABGN? -
-		xid        0444      RABGN  -`
+		xid        0644/0664 RABGN  RAg! 60000`
 )
 
 // The directories: who makes something in it, who removes it and gives it another name. What is removed and renamed is
@@ -137,7 +139,9 @@ func rights(roots bool, tables ...string) (all []right) {
 		}
 		for _, who := range []*string{&r.read, &r.write} {
 			if roots && !strings.Contains(*who, "B") {
-				*who = strings.ReplaceAll(strings.ReplaceAll(*who, "A", ""), "g", "G")
+				*who = strings.NewReplacer("A", "", "b", "", "g", "G").Replace(*who)
+			} else if !roots {
+				*who = strings.ReplaceAll(*who, "b", "B")
 			}
 		}
 		if i := slices.IndexFunc(all, func(o right) bool { return o.name == r.name }); i >= 0 {

@@ -30,7 +30,7 @@ type Containers struct {
 	Uid, Gid  uint32 // the owner of /ctr, who may make containers, and its group
 	Shared    bool   // what is the owner's is the group's too
 
-	mu    sync.Mutex // guards what follows, and the name of each container
+	mu    sync.Mutex // guards what follows, and the name and the number of each container
 	names map[string]*Ctr
 	xids  map[uint32]*Ctr
 	ids   map[string]*Ctr
@@ -44,7 +44,6 @@ type Containers struct {
 type Ctr struct {
 	set     *Containers
 	id      string
-	xid     uint32
 	qid     uint64
 	owner   ns.Cred
 	account *fs.Account // his
@@ -57,6 +56,7 @@ type Ctr struct {
 
 	mu    sync.Mutex // guards what follows; it is taken before Containers.mu
 	name  string
+	xid   uint32
 	state state
 	spec  spec
 	run   *run // the present or the last one
@@ -76,6 +76,7 @@ type spec struct {
 	hostname, domainname string
 	rootfs               []string
 	limits               []limit
+	labels               []label
 }
 
 // A state is where in its life a container is.

@@ -27,6 +27,7 @@ var files = share(fs.Table[*Ctr]{
 	fs.Value("hostname", 0644, (*Ctr).hostname, (*Ctr).setHostname),
 	fs.Text("id", 0444, (*Ctr).fullID),
 	fs.Text("info", 0444, (*Ctr).info),
+	fs.Lines("labels", 0640, (*Ctr).labels, (*Ctr).clearLabels, (*Ctr).addLabel),
 	fs.Value("limits", 0644, (*Ctr).limits, (*Ctr).setLimit),
 	fs.Text("pid", 0444, (*Ctr).pid),
 	fs.Sub("proc", (*Ctr).procs),
@@ -37,9 +38,10 @@ var files = share(fs.Table[*Ctr]{
 	fs.Special("stderr", 0400, (*Ctr).openStderr),
 	fs.Special("stdin", 0200, (*Ctr).openStdin),
 	fs.Special("stdout", 0400, (*Ctr).openStdout),
+	fs.Value("uname", 0644, (*Ctr).uname, (*Ctr).setUname),
 	fs.Value("user", 0644, (*Ctr).user, (*Ctr).setUser),
 	fs.Answer("wait", 0444, (*Ctr).wait),
-	fs.Text("xid", 0444, (*Ctr).number),
+	fs.Value("xid", 0644, (*Ctr).number, (*Ctr).setXid),
 })
 
 // share gives the group the owner's rights in what is root's.
@@ -87,10 +89,6 @@ func (c *Ctr) self(context.Context) (string, error) {
 
 func (c *Ctr) engine(context.Context) (string, error) { return c.get(func() string { return "ctrfs" }) }
 func (c *Ctr) fullID(context.Context) (string, error) { return c.get(func() string { return c.id }) }
-
-func (c *Ctr) number(context.Context) (string, error) {
-	return c.get(func() string { return fmt.Sprint(c.xid) })
-}
 
 func (c *Ctr) args(context.Context) (string, error) {
 	return c.get(func() string { return fs.Words(c.spec.args...) })
@@ -217,13 +215,7 @@ func (c *Ctr) setRootfs(_ context.Context, line string) error {
 			return fmt.Errorf("rootfs: not an absolute path: %q", d)
 		}
 	}
-	return c.change(func(s *spec) error {
-		if c.state != isNew {
-			return fmt.Errorf("cannot change the root of a %s container", c.state)
-		}
-		s.rootfs = words
-		return nil
-	})
+	return c.whileNew("root", func(s *spec) error { s.rootfs = words; return nil })
 }
 
 // current gives the run that goes on.
@@ -278,8 +270,8 @@ func (c *Ctr) uts(read func(*ns.Process) (string, error), later func(*spec) stri
 // setUTS sets a name of the container's UTS name space, or what it will be.
 func (c *Ctr) setUTS(file, line string, write func(*ns.Process, string) error, later func(*spec, string)) error {
 	name, err := oneWord(file, line)
-	if err == nil && len(name) > 64 {
-		err = fmt.Errorf("%s: longer than 64 bytes: %q", file, name)
+	if err == nil && len(name) > nameMax {
+		err = fmt.Errorf("%s: longer than %d bytes: %q", file, nameMax, name)
 	}
 	if err != nil {
 		return err
@@ -327,7 +319,7 @@ func (c *Ctr) info(context.Context) (string, error) {
 	} else if err != errNotRunning {
 		return "", err
 	}
-	return fmt.Sprintf("xid %d\ninitpid %d\n", c.xid, pid), nil
+	return c.get(func() string { return fmt.Sprintf("xid %d\ninitpid %d", c.xid, pid) })
 }
 
 func (c *Ctr) procs(_ context.Context, qid uint64) (fs.Dir, error) {

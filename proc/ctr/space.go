@@ -216,7 +216,9 @@ func (cs *Containers) Of(p *ns.Process) (name string, xid uint32) {
 			c := cs.ids[part]
 			cs.mu.Unlock()
 			if c != nil {
-				return c.Name(), c.xid
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				return c.name, c.xid
 			}
 		}
 	}

@@ -29,6 +29,27 @@ var verbs = ctl.Table[*Ctr]{
 	ctl.Verb("rename NEW", func(c *Ctr, _ context.Context, args []string) error { return c.rename(args[0]) }),
 	ctl.Verb("closeio", (*Ctr).closeio),
 	ctl.Verb("killonclose", (*Ctr).killonclose),
+	ctl.Verb("args CMD [ARG...]", (*Ctr).setArgs),
+	ctl.Verb("cwd DIR", said((*Ctr).setCwd)),
+	ctl.Verb("domainname NAME", said((*Ctr).setDomainname)),
+	ctl.Verb("env NAME=VALUE", said((*Ctr).addEnv)),
+	ctl.Verb("hostname NAME", said((*Ctr).setHostname)),
+	ctl.Verb("labels KEY VALUE", said((*Ctr).addLabel)),
+	ctl.Verb("limits WORD VALUE...", said((*Ctr).setLimit)),
+	ctl.Verb("rootfs WORD...", said((*Ctr).setRootfs)),
+	ctl.Verb("uname FIELD VALUE", said((*Ctr).setUname)),
+	ctl.Verb("user U[:G[,G...]]", said((*Ctr).setUser)),
+	ctl.Verb("xid N", said((*Ctr).setXid)),
+}
+
+// said makes a verb of a file: its arguments are a line that is written there.
+func said(write func(*Ctr, context.Context, string) error) func(*Ctr, context.Context, []string) error {
+	return func(c *Ctr, ctx context.Context, args []string) error { return write(c, ctx, ctl.Quote(args...)) }
+}
+
+// setArgs is the line that `>` writes to args.
+func (c *Ctr) setArgs(_ context.Context, args []string) error {
+	return c.change(func(s *spec) error { s.args = args; return nil })
 }
 
 // take gets the turn to change the container's state, if that is one of those in which the verb may.
@@ -82,7 +103,7 @@ func (c *Ctr) exec(ctx context.Context, args []string) error {
 		return err
 	}
 	defer release()
-	c.change(func(s *spec) error { s.args = args; return nil })
+	c.setArgs(ctx, args)
 	return c.launch(ctx)
 }
 
