@@ -45,12 +45,15 @@ func (r *regs) call(at, nr uint64, a [6]uint64) {
 
 func (r *regs) result() int64 { return int64(r.Rax) }
 
+// look has nothing to see here: the kernel tells all when the thread is stopped.
+func (t *tracee) look() {}
+
 // uninterrupt hides the stop from a call that says EINTR after one, without a signal: as an errno that the kernel keeps
 // for itself it is made again, or is EINTR if a signal has come meanwhile and is handled. Its time-out begins anew.
 // A call that has had its effect must not be made again: close(2) says EINTR too. It reports whether there was one.
 func (t *tracee) uninterrupt() bool {
 	r := &t.regs
-	if !r.inCall() || r.result() != -int64(unix.EINTR) || !slices.Contains(eintrCalls, r.Orig_rax) {
+	if !r.inCall() || r.result() != -int64(unix.EINTR) || r.Orig_rax != unix.SYS_EPOLL_WAIT && !slices.Contains(eintrCalls, r.Orig_rax) {
 		return false
 	}
 	r.Rax = -errRestartNoHand & (1<<64 - 1)
@@ -103,11 +106,3 @@ func (t *tracee) goHome(uint64) ([]byte, error) {
 
 // homeSize is the size of goHome's code.
 const homeSize = 304
-
-var eintrCalls = []uint64{
-	unix.SYS_EPOLL_WAIT, unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_PWAIT2, unix.SYS_RT_SIGTIMEDWAIT,
-	unix.SYS_SEMOP, unix.SYS_SEMTIMEDOP, unix.SYS_IO_GETEVENTS, unix.SYS_IO_PGETEVENTS,
-	// Of sockets with SO_RCVTIMEO or SO_SNDTIMEO.
-	unix.SYS_READ, unix.SYS_READV, unix.SYS_RECVFROM, unix.SYS_RECVMSG, unix.SYS_RECVMMSG, unix.SYS_ACCEPT, unix.SYS_ACCEPT4,
-	unix.SYS_WRITE, unix.SYS_WRITEV, unix.SYS_SENDTO, unix.SYS_SENDMSG, unix.SYS_SENDMMSG,
-}

@@ -1,6 +1,10 @@
 package ns
 
 import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -45,9 +49,37 @@ func (r *regs) call(at, nr uint64, a [6]uint64) {
 
 func (r *regs) result() int64 { return int64(r.Regs[0]) }
 
-// uninterrupt can do nothing: the first argument of a call that says EINTR is lost. The program sees that error, as it
-// would after a stop and a continuation by signals.
-func (t *tracee) uninterrupt() bool { return false }
+// look keeps the first argument of the call that the thread is in: when it is stopped the call's result is there instead.
+func (t *tracee) look() {
+	t.seen = seenCall{switches: t.switches()}
+	line, err := readFile(fmt.Sprintf("/proc/%d/syscall", t.tid), maxText)
+	n, _ := fmt.Sscanf(string(line), "%d 0x%x", &t.seen.nr, &t.seen.arg)
+	if err != nil || n != 2 || t.switches() != t.seen.switches {
+		t.seen.switches = ""
+	}
+}
+
+// switches says how often the thread has waited.
+func (t *tracee) switches() string {
+	text, _ := readFile(fmt.Sprintf("/proc/%d/status", t.tid), 1<<20)
+	_, n, _ := strings.Cut(string(text), "\nvoluntary_ctxt_switches:\t")
+	n, _, _ = strings.Cut(n, "\n")
+	return n
+}
+
+// uninterrupt hides the stop from a call that says EINTR after one: it is made again, its time-out begins anew. That it is
+// the call that was looked at is known from the thread's having waited no more than once since then, in its stop. A call
+// that has had its effect must not be made again.
+func (t *tracee) uninterrupt() bool {
+	r := &t.regs
+	before, err := strconv.ParseUint(t.seen.switches, 10, 64)
+	if err != nil || r.result() != -int64(unix.EINTR) || r.Regs[8] != t.seen.nr || !slices.Contains(eintrCalls, t.seen.nr) ||
+		t.switches() != strconv.FormatUint(before+1, 10) {
+		return false
+	}
+	r.Regs[0], r.Pc = t.seen.arg, r.Pc-uint64(len(callInsn))
+	return true
+}
 
 // goHome is the code for home, which stands at at. It makes a call, and then returns from a signal: there is no way here to
 // load all registers, and the one that says where to go on. The kernel asks for the floating point registers too; what

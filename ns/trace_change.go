@@ -50,6 +50,7 @@ func (t *tracer) stop() error {
 			if err := unix.Access(t.p.path("task/"+strconv.Itoa(tid)), unix.F_OK); err != nil { // another's number
 				return t.p.verify("task", err)
 			}
+			t.threads[tid].look()
 			if err := ptrace(unix.PTRACE_INTERRUPT, tid, 0, 0); err != nil && err != unix.ESRCH {
 				return err
 			}
@@ -82,6 +83,7 @@ func (t *tracer) forget(tid int) {
 }
 
 func (t *tracer) halt(th *tracee) error {
+	th.look()
 	if err := th.ptrace(unix.PTRACE_INTERRUPT, 0, 0); err != nil {
 		return gone(err)
 	}

@@ -20,6 +20,13 @@ type tracee struct {
 	mem     *memory // its process's
 	at      uint64  // where a system call instruction is
 	sud     userDispatch
+	seen    seenCall
+}
+
+// A seenCall is what was seen of the call that a thread was in before it was stopped.
+type seenCall struct {
+	nr, arg  uint64 // and its first argument
+	switches string // how often it had waited until then
 }
 
 // userDispatch is struct ptrace_sud_config.
@@ -251,6 +258,15 @@ func (t *tracer) call(th *tracee, nr uint64, args ...uint64) (int64, error) {
 			return n, nil
 		}
 	}
+}
+
+// eintrCalls are the calls that say EINTR after a stop: see signal(7). Some architectures have more.
+var eintrCalls = []uint64{
+	unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_PWAIT2, unix.SYS_RT_SIGTIMEDWAIT,
+	unix.SYS_SEMOP, unix.SYS_SEMTIMEDOP, unix.SYS_IO_GETEVENTS, unix.SYS_IO_PGETEVENTS,
+	// Of sockets with SO_RCVTIMEO or SO_SNDTIMEO.
+	unix.SYS_READ, unix.SYS_READV, unix.SYS_RECVFROM, unix.SYS_RECVMSG, unix.SYS_RECVMMSG, unix.SYS_ACCEPT, unix.SYS_ACCEPT4,
+	unix.SYS_WRITE, unix.SYS_WRITEV, unix.SYS_SENDTO, unix.SYS_SENDMSG, unix.SYS_SENDMMSG,
 }
 
 // step lets the thread go on to its next stop of a system call.
