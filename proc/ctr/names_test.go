@@ -66,7 +66,7 @@ func TestLabels(t *testing.T) {
 		t.Errorf("%d labels, want %d", got, n)
 	}
 	s.Write("l/labels", "a 'b\nc'\n")
-	if got := s.Read("l/labels"); got != "a b␊c\n" {
+	if got := s.Read("l/labels"); got != "a 'b␊c'\n" {
 		t.Errorf("labels %q", got)
 	}
 	s.Rmdir("l")
