@@ -164,5 +164,11 @@ func (t Table[T]) find(words []string) (*verb[T], error) {
 		}
 		return v, nil
 	}
+	for i := range t { // flags may stand behind what they are about
+		v := &t[i]
+		if v.flags != nil && slices.ContainsFunc(words, func(w string) bool { return v.has(strings.Split(strings.ToLower(w), "|")) }) {
+			return v, nil
+		}
+	}
 	return nil, fmt.Errorf("unknown control message: %q", strings.Join(words, " "))
 }
