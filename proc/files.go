@@ -244,6 +244,11 @@ func (p *Proc) wait(ctx context.Context) (string, error) {
 	}
 	n := p.number()
 	if p.job != nil {
+		select {
+		case <-p.job.over: // its record is made, and goes when nobody needs it more
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
 		p.space.Processes.mu.Lock()
 		p.job.waited = true
 		p.space.Processes.mu.Unlock()
