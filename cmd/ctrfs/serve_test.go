@@ -34,9 +34,15 @@ func TestMain(m *testing.M) {
 		pass(os.Args[1], len(os.Args) > 2)
 	default:
 		log.SetOutput(io.Discard) // go9p's client logs that its connection is closed
-		os.Exit(m.Run())
+		code := m.Run()
+		for _, f := range atExit {
+			f()
+		}
+		os.Exit(code)
 	}
 }
+
+var atExit []func() // after the tests
 
 // A daemon is a server under test, or a remote verb.
 type daemon struct {

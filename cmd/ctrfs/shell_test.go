@@ -31,6 +31,7 @@ func (c *shell) echo(args []string) error {
 		_, err := io.WriteString(c.out, text)
 		return err
 	}
+	heard := c.hear(name, text)
 	f, err := c.open(name, how)
 	if err != nil {
 		return err
@@ -41,6 +42,7 @@ func (c *shell) echo(args []string) error {
 	if e := f.Close(); err == nil {
 		err = e
 	}
+	heard(err)
 	return err
 }
 

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"ctrfs/fs"
+	"ctrfs/fs/fstest"
+	"ctrfs/fs/styx"
+	"ctrfs/proc"
+)
+
+// takenOver is what PCP's process services (9 to 16) and Inferno's pctl and prog (116 to 131) can do, with the numbers by which
+// the scripts that show them say so: a comment begins with them.
+var takenOver = map[int]string{
+	9:  "a process is started with pipes or a socket",
+	10: "it has a label",
+	11: "arguments are quoted",
+	12: "its number is known at once",
+	13: "its input and output are files",
+	14: "its end is waited for, with the status",
+	15: "it is ended by a signal",
+	16: "an error is a text",
+
+	116: "name space, group and directory are shared with children",
+	117: "who shares is a group with a number",
+	118: "NEWFD keeps descriptors",
+	119: "FORKFD closes descriptors in the old table",
+	120: "NEWNS makes the current directory the root",
+	121: "FORKNS copies the name space, and splits the directory",
+	122: "NODEVS allows no device but some",
+	123: "NEWENV is empty",
+	124: "FORKENV is a copy",
+	125: "NEWPGRP has the process's number",
+	126: "descriptors in any order",
+	127: "several flags in one message",
+	128: "the result is the process's number",
+	129: "killgrp ends a group",
+	130: "prog's files are found by the number",
+	131: "the shell's way to say it",
+}
+
+func TestFeatures(t *testing.T) {
+	scripts, err := filepath.Glob("../../testdata/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[int]bool{}
+	for _, name := range scripts {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^# ((?:\d+, )*\d+): `).FindAllStringSubmatch(string(text), -1) {
+			for word := range strings.SplitSeq(m[1], ", ") {
+				n, _ := strconv.Atoi(word)
+				shown[n] = true
+				if takenOver[n] == "" {
+					t.Errorf("%s: %d is no feature", name, n)
+				}
+			}
+		}
+	}
+	for n, what := range takenOver {
+		if !shown[n] {
+			t.Errorf("no script shows %d: %s", n, what)
+		}
+	}
+}
+
+// A message is a verb that a script has written to a process's ctl, and what became of it.
+type message struct {
+	verb    string
+	parked  bool // was the process
+	refused bool
+	d       styx.Dialect
+}
+
+var messages struct {
+	sync.Mutex
+	heard map[message]bool
+	ran   int // scripts
+}
+
+// procVerbs gives the verbs of a process, each flag by itself: what a message is known by.
+func procVerbs() map[string]bool {
+	all := map[string]bool{}
+	for _, usage := range proc.Verbs() {
+		for verb := range strings.SplitSeq(strings.Fields(usage)[0], "|") {
+			all[verb] = true
+		}
+	}
+	return all
+}
+
+var processCtl = regexp.MustCompile(`^/proc/(\w+)/ctl$`)
+
+// hear takes note of a text that is about to be written, if that is to a process.
+func (c *shell) hear(name, text string) func(error) {
+	parked := name == "/proc/clone"
+	if m := processCtl.FindStringSubmatch(name); m != nil {
+		root := fstest.Client{Ctx: fs.WithClient(c.s.ctx, &fs.Client{Errors: new(fs.Errors)}), Root: c.s.srv.Root}
+		status, _ := root.Cat("proc/" + m[1] + "/status")
+		parked = strings.Contains(status, "\nstate parked\n")
+	} else if !parked {
+		return func(error) {}
+	}
+	return func(err error) {
+		if err != nil && err.Error() == "permission denied" {
+			return
+		}
+		known, parked := procVerbs(), parked
+		messages.Lock()
+		defer messages.Unlock()
+		for line := range strings.Lines(text) {
+			words := strings.FieldsFunc(strings.ToLower(line), func(r rune) bool { return strings.ContainsRune(" |\n", r) })
+			for i, w := range words {
+				flag := strings.HasPrefix(w, "new") || strings.HasPrefix(w, "fork") || w == "nodevs"
+				if known[w] && (i == 0 || flag) {
+					messages.heard[message{w, parked, err != nil, c.s.dialect}] = true
+				}
+			}
+			parked = parked && words[0] != "exec"
+		}
+	}
+}
+
+// everyVerb is whether the scripts have said every verb of a process, to one that was parked and to one that ran, and
+// that it was taken or, as the manual says, refused.
+func everyVerb(t *testing.T) {
+	_, verbs, _ := strings.Cut(manual, "\n.SS Verbs of /proc/N/ctl\n")
+	_, parkedOnly, _ := strings.Cut(verbs, "\nThese are for a parked process only:\n")
+	parkedOnly, _, _ = strings.Cut(parkedOnly, "\n.SS ")
+	for verb := range procVerbs() {
+		running := regexp.MustCompile(`(?m)^\.T[PQ]\n\.B `+verb+`\b`).FindString(parkedOnly) == "" && !strings.HasSuffix(verb, "env")
+		for _, d := range []styx.Dialect{styx.Linux, styx.Plain} {
+			if !messages.heard[message{verb, true, verb == "private", d}] {
+				t.Errorf("%s: no script says it to a parked process over %s", verb, d)
+			}
+			if !messages.heard[message{verb, false, !running, d}] {
+				t.Errorf("%s: no script says it to a running process over %s", verb, d)
+			}
+		}
+	}
+}
