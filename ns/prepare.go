@@ -76,8 +76,30 @@ func (p *Parked) Terminal(ctx context.Context, tty *os.File, group int) error {
 		if group != 0 {
 			plan.Do(fmt.Sprintf("setpgid %d", group), unix.SYS_SETPGID, 0, group)
 			plan.Do("setsid", unix.SYS_SETSID)
+		} else { // it may have a terminal already, whose group, its own, hears of the end by HUP
+			ignore := append([]byte{1}, make([]byte, 31)...)
+			plan.Do("sigaction HUP", unix.SYS_RT_SIGACTION, int(unix.SIGHUP), ignore, 0, 8)
+			plan.Do("ioctl TIOCNOTTY", unix.SYS_IOCTL, 0, unix.TIOCNOTTY, 0).Try()
+			plan.Do("sigaction HUP", unix.SYS_RT_SIGACTION, int(unix.SIGHUP), make([]byte, 32), 0, 8)
 		}
 		plan.redirect([3]*os.File{tty, tty, tty})
 		plan.Do("ioctl TIOCSCTTY", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
+	})
+}
+
+// Console makes tty, a terminal of the container whose first process it is, what is at /dev/console. Nothing of the user's has
+// run, so /dev is as it was made. It is mounted by its descriptor: there is no name that could lead elsewhere.
+func (p *Parked) Console(ctx context.Context, tty *os.File) error {
+	defer runtime.KeepAlive(tty)
+	return p.do(ctx, func(plan *Plan) {
+		const name = "/dev/console"
+		fd := plan.Send(int(tty.Fd()))
+		m := plan.Do("open_tree of the terminal", unix.SYS_OPEN_TREE, fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+		plan.Do("mknod "+name, unix.SYS_MKNODAT, unix.AT_FDCWD, name, unix.S_IFREG|0600, 0).Try() // or there is one
+		at := plan.open(unix.AT_FDCWD, name, unix.O_PATH, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS)
+		plan.attach(m, at, "", name)
+		for _, s := range []*Step{fd, m, at} {
+			plan.Do("close", unix.SYS_CLOSE, s)
+		}
 	})
 }

@@ -313,6 +313,12 @@ func (j *Job) Exec(ctx context.Context, args, env []string, prepare func(*ns.Par
 	return p.run(ctx, func(parked *ns.Parked) ([]string, []string, error) { return args, env, prepare(parked) })
 }
 
+// Parked has the stub of a pinned job for itself while f runs, if it is one still.
+func (j *Job) Parked(ctx context.Context, verb string, f func(*ns.Parked) error) error {
+	p := &Proc{Process: j.proc, job: j, space: j.space}
+	return p.use(ctx, verb, f)
+}
+
 // Ready lets others make a pinned job its program.
 func (j *Job) Ready() { <-j.turn }
 

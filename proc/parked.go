@@ -15,7 +15,7 @@ import (
 
 var errNoTTY = fs.Err(unix.ENOTTY, "not a terminal")
 
-func (p *Proc) hasTTY() bool { return p.job != nil && p.job.Stdio().tty != nil }
+func (p *Proc) hasTTY() bool { return p.job != nil && p.job.Stdio().Terminal() }
 
 func (p *Proc) winsize(context.Context) (string, error) { return p.job.Stdio().Winsize() }
 

@@ -39,39 +39,60 @@ func (p *Proc) redirect(stdio *Stdio, err error) error {
 
 // tty gives the parked process a terminal of its own.
 func (p *Proc) tty(ctx context.Context, args []string) error {
-	size := ns.Winsize{Cols: 80, Rows: 24}
-	if len(args) == 1 {
-		return fmt.Errorf("tty: columns and no rows: %q", args[0])
+	size, err := TerminalSize(args)
+	if err != nil {
+		return err
 	}
-	if len(args) == 2 {
-		var err error
-		if size, err = parseSize(args); err != nil {
-			return fmt.Errorf("tty: %w", err)
-		}
-	}
-	return p.use(ctx, "tty", func(parked *ns.Parked) error {
-		root, err := os.Open(fmt.Sprintf("/proc/%d/root", parked.Pid)) // it cannot end: we have it
-		if err != nil {
-			return err
-		}
-		defer root.Close()
-		uid, _ := p.Owner()
-		stdio, err := newTerminal(root, uid, size, p.job.account)
-		if err != nil {
-			return err
-		}
-		return p.redirect(stdio, p.lead(ctx, parked, stdio))
-	})
+	return p.use(ctx, "tty", func(parked *ns.Parked) error { return p.terminal(ctx, parked, size) })
 }
 
-// lead makes the parked process the leader of a session with the terminal. The first process of a container is one already.
+// TerminalSize reads what may stand after the verb tty: columns and rows, 80 and 24 if nothing does.
+func TerminalSize(args []string) (ns.Winsize, error) {
+	switch len(args) {
+	case 0:
+		return ns.Winsize{Cols: 80, Rows: 24}, nil
+	case 1:
+		return ns.Winsize{}, fmt.Errorf("tty: columns and no rows: %q", args[0])
+	}
+	size, err := parseSize(args)
+	if err != nil {
+		return size, fmt.Errorf("tty: %w", err)
+	}
+	return size, nil
+}
+
+// Terminal gives a pinned job, which is not Ready yet, a terminal of its own.
+func (j *Job) Terminal(ctx context.Context, size ns.Winsize) error {
+	p := &Proc{Process: j.proc, job: j, space: j.space}
+	return p.terminal(ctx, j.parked, size)
+}
+
+func (p *Proc) terminal(ctx context.Context, parked *ns.Parked, size ns.Winsize) error {
+	root, err := os.Open(fmt.Sprintf("/proc/%d/root", parked.Pid)) // it cannot end: we have it
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	uid, _ := p.Owner()
+	stdio, err := newTerminal(root, uid, size, p.job.account)
+	if err != nil {
+		return err
+	}
+	return p.redirect(stdio, p.lead(ctx, parked, stdio))
+}
+
+// lead makes the parked process the leader of a session with the terminal. The first process of a container is one already,
+// and its terminal is the console of the container.
 func (p *Proc) lead(ctx context.Context, parked *ns.Parked, stdio *Stdio) error {
 	st, err := p.Process.Stat()
 	if err != nil {
 		return err
 	}
 	if st.Session == p.Pid() {
-		return parked.Terminal(ctx, stdio.child[0], 0)
+		if err := parked.Terminal(ctx, stdio.child[0], 0); err != nil || !p.job.pinned {
+			return err
+		}
+		return parked.Console(ctx, stdio.child[0])
 	}
 	user := p.job.cred()
 	opt := ns.Opt{}
@@ -114,6 +135,9 @@ func parseSize(words []string) (ns.Winsize, error) {
 	}
 	return ns.Winsize{Cols: uint16(cols), Rows: uint16(rows)}, nil
 }
+
+// Terminal says whether it is one.
+func (s *Stdio) Terminal() bool { return s.tty != nil }
 
 // Winsize is the size of the terminal, `COLS ROWS`.
 func (s *Stdio) Winsize() (string, error) {

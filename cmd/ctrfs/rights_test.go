@@ -70,14 +70,16 @@ const (
 		stderr     0400 RA?    -
 		stdin      0200 -      RA x
 		stdout     0400 RA?    -`
+	terminalRights = `
+		winsize    0600 RA     RA 80 24`
 	parkedRights = `
 		args       0644 RABG   RA true
 		config     0600 RA     RA?
-		env        0600 RA     RA A=b
-		winsize    0600 RA     RA 80 24`
+		env        0600 RA     RA A=b`
 	containerRights = `
 		args       0644/0664 RABGN  RAg /bin/sleep 1000
 		cgroup     0444      RABGN  -
+		console    0600/0660 RAg?   RAg x
 		ctl        0600/0660 RAg    RAg rename NAME
 		cwd        0644/0664 RABGN  RAg /
 		domainname 0644/0664 RABGN  RAg d
@@ -102,6 +104,7 @@ const (
 		uname      0644/0664 RABGN  RAg domainname d
 		user       0644/0664 RABGN  RAg 0
 		wait       0444      RABGN? -
+		winsize    0600/0660 RAg    RAg 80 24
 		xid        0644/0664 RABGN  RAg! 60000`
 )
 
@@ -256,7 +259,7 @@ func (s *served) world() []place {
 		if _, err := s.ctrs.Dir("ctr", 1).(fs.Maker).Mkdir(ctx, name, 0755); err != nil {
 			t.Fatal(err)
 		}
-		keep(ctx, "ctr/"+name+"/ctl", fs.Write, "exec /bin/sleep 1000")
+		keep(ctx, "ctr/"+name+"/ctl", fs.Write, "tty", "exec /bin/sleep 1000")
 		keep(ctx, "ctr/"+name+"/stdin", fs.Write) // it ends with its last writer
 	}
 	theirs, as := start(as(0, 0)), start(as(uidA, gidAB))
@@ -272,15 +275,15 @@ func (s *served) world() []place {
 		{"/proc", 0, 0, rights(false, "clone 0666 RABG RABG?"), number},
 		{"/proc/" + theirs, 0, 0, rights(true, processRights), one()},
 		{"/proc/" + as, uidA, gidAB, rights(false, processRights), one()},
-		{"/proc/" + parked, uidA, gidAB, rights(false, processRights, clonedRights, hiddenRights, parkedRights), one()},
+		{"/proc/" + parked, uidA, gidAB, rights(false, processRights, clonedRights, hiddenRights, parkedRights, terminalRights), one()},
 		{"/proc/" + cloned, uidA, gidAB, rights(false, processRights, clonedRights), one()},
 		{"/ctr", 0, adminGid, rights(false, "clone 0660 RG RG?"), one("r", "a")},
 		{"/ctr/r", 0, adminGid, rights(true, containerRights), one("proc")},
 		{"/ctr/a", uidA, gidAB, rights(false, containerRights), one("proc")},
 		{"/ctr/r/proc", 0, adminGid, rights(true, "clone 0660 Rg Rg?"), number},
 		{"/ctr/a/proc", uidA, gidAB, rights(false, "clone 0600 RA RA?"), number},
-		{"/ctr/r/proc/1", 0, 0, rights(true, processRights, clonedRights), one()},
-		{"/ctr/a/proc/1", uidA, gidAB, rights(false, processRights, clonedRights, hiddenRights), one()},
+		{"/ctr/r/proc/1", 0, 0, rights(true, terminalRights, processRights, clonedRights), one()},
+		{"/ctr/a/proc/1", uidA, gidAB, rights(false, terminalRights, processRights, clonedRights, hiddenRights), one()},
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 var files = share(fs.Table[*Ctr]{
 	fs.Lines("args", 0644, (*Ctr).args, (*Ctr).clearArgs, (*Ctr).addArgs),
 	fs.Text("cgroup", 0444, (*Ctr).cgroup),
+	fs.Special("console", 0600, (*Ctr).openConsole).If((*Ctr).hasTTY),
 	fs.Ctl("ctl", 0600, (*Ctr).self, verbs.Do),
 	fs.Value("cwd", 0644, (*Ctr).cwd, (*Ctr).setCwd),
 	fs.Value("domainname", 0644, (*Ctr).domainname, (*Ctr).setDomainname),
@@ -41,6 +42,7 @@ var files = share(fs.Table[*Ctr]{
 	fs.Value("uname", 0644, (*Ctr).uname, (*Ctr).setUname),
 	fs.Value("user", 0644, (*Ctr).user, (*Ctr).setUser),
 	fs.Answer("wait", 0444, (*Ctr).wait),
+	fs.Value("winsize", 0600, (*Ctr).winsize, (*Ctr).setWinsize).If((*Ctr).hasTTY),
 	fs.Value("xid", 0644, (*Ctr).number, (*Ctr).setXid),
 })
 

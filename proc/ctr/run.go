@@ -173,6 +173,14 @@ func (c *Ctr) clone(ctx context.Context, r *run, s spec) error {
 		return err
 	}
 	r.job, err = c.space.Start(parked, stdio, c.owner, func() { c.began(r) })
+	if err != nil || s.tty == nil {
+		return err
+	}
+	if err = r.job.Terminal(ctx, *s.tty); err != nil {
+		r.job.Process().Signal(unix.SIGKILL)
+		r.job.Ready()
+		r.job.Unpin()
+	}
 	return err
 }
 

@@ -28,6 +28,8 @@ var verbs = ctl.Table[*Ctr]{
 	ctl.Verb("delete", (*Ctr).delete),
 	ctl.Verb("rename NEW", func(c *Ctr, _ context.Context, args []string) error { return c.rename(args[0]) }),
 	ctl.Verb("closeio", (*Ctr).closeio),
+	ctl.Verb("tty [COLS ROWS]", (*Ctr).tty),
+	ctl.Verb("resize COLS ROWS", (*Ctr).resize),
 	ctl.Verb("killonclose", (*Ctr).killonclose),
 	ctl.Verb("args CMD [ARG...]", (*Ctr).setArgs),
 	ctl.Verb("cwd DIR", said((*Ctr).setCwd)),
