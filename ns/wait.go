@@ -18,16 +18,27 @@ import (
 // once it was reaped, from its pidfd (6.15) or the proc connector; times only from a zombie, so
 // they are unknown where the parent was faster. Nothing is polled: one epoll has all pidfds.
 func Wait(ctx context.Context, p *Process) (Exit, error) {
+	if err := Await(ctx, p); err != nil {
+		return Exit{}, err
+	}
+	e, _ := Exited(p)
+	return e, nil
+}
+
+// Await is Wait for those who ask later how it was. Whoever waits has a stack of 4 kB only if little of it is in use, and
+// an Exit is not little.
+func Await(ctx context.Context, p *Process) error {
 	w, err := watching.join(p, false)
 	if err != nil {
-		return Exit{}, err
+		return err
 	}
 	defer watching.leave(w)
 	select {
 	case <-w.done:
-		return watching.keep(p, *w.exit), nil
+		watching.keep(p, w)
+		return nil
 	case <-ctx.Done():
-		return Exit{}, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 }
 
@@ -231,13 +242,12 @@ func (s *watcher) remove(w *watch) {
 }
 
 // keep records in p what its watch, which may be another's, has found.
-func (s *watcher) keep(p *Process, e Exit) Exit {
+func (s *watcher) keep(p *Process, w *watch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p.exit == nil {
-		p.exit = &e
+		p.exit = w.exit
 	}
-	return *p.exit
 }
 
 // finish records the end of w's process. Called with the lock.

@@ -238,20 +238,27 @@ func (p *Proc) watch() (func(), error) { return ns.Watch(p.Process) }
 
 // wait blocks until the process has ended and gives its record; see await(2).
 func (p *Proc) wait(ctx context.Context) (string, error) {
-	exit, err := ns.Wait(ctx, p.Process)
-	if err != nil {
+	if err := ns.Await(ctx, p.Process); err != nil {
 		return "", err
 	}
-	n := p.number()
 	if p.job != nil {
 		select {
 		case <-p.job.over: // its record is made, and goes when nobody needs it more
 		case <-ctx.Done():
 			return "", ctx.Err()
 		}
+	}
+	return p.record(), nil
+}
+
+// record is await(2)'s.
+func (p *Proc) record() string {
+	exit, _ := ns.Exited(p.Process)
+	n := p.number()
+	if p.job != nil {
 		p.space.Processes.mu.Lock()
 		p.job.waited = true
 		p.space.Processes.mu.Unlock()
 	}
-	return fs.Words(exit.Record(n)...) + "\n", nil
+	return fs.Words(exit.Record(n)...) + "\n"
 }
