@@ -18,6 +18,8 @@ type Mount struct {
 	Type   string   // of a new one: tmpfs, proc, ...
 	Data   []string // its options, `size=1m`
 	Attr   uint64   // MOUNT_ATTR_*; MOUNT_ATTR_NODEV is added
+
+	isFile bool // From is no directory
 }
 
 // A mountTree is a container's file system on its way: everything is mounted by descriptor.
@@ -214,7 +216,11 @@ func (t *mountTree) user(p *Plan, m Mount, from *Step) {
 	at := ""
 	for _, name := range strings.Split(strings.Trim(path.Clean("/"+m.Target), "/"), "/") {
 		at += "/" + name
-		p.Do(fmt.Sprintf("mkdir %q", at), unix.SYS_MKDIRAT, dir, name, 0755).Try()
+		if m.isFile && at == path.Clean("/"+m.Target) {
+			p.Do(fmt.Sprintf("mknod %q", at), unix.SYS_MKNODAT, dir, name, unix.S_IFREG|0644, 0).Try()
+		} else {
+			p.Do(fmt.Sprintf("mkdir %q", at), unix.SYS_MKDIRAT, dir, name, 0755).Try()
+		}
 		to = p.open(t.root, at, unix.O_PATH, inRoot)
 		dir = to
 	}

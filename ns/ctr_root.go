@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -70,9 +71,13 @@ func (s *Spec) plan(ctx context.Context) (*rootPlan, error) {
 			r.usr = root.Dev != usr.Dev
 		}
 	}
-	for _, m := range s.Mounts {
+	s.Mounts = slices.Clone(s.Mounts)
+	for i, m := range s.Mounts {
 		name := ""
 		if m.From != nil {
+			if fi, err := m.From.Stat(); err == nil {
+				s.Mounts[i].isFile = !fi.IsDir()
+			}
 			if name, err = nameOf(m.From); err != nil {
 				return nil, err
 			}

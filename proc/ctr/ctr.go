@@ -76,6 +76,7 @@ type spec struct {
 	hostname, domainname string
 	rootfs               []string
 	limits               []limit
+	mounts               []mount
 	tty                  *ns.Winsize // nil: no terminal
 	labels               []label
 }

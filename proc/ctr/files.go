@@ -30,6 +30,7 @@ var files = share(fs.Table[*Ctr]{
 	fs.Text("info", 0444, (*Ctr).info),
 	fs.Lines("labels", 0640, (*Ctr).labels, (*Ctr).clearLabels, (*Ctr).addLabel),
 	fs.Value("limits", 0644, (*Ctr).limits, (*Ctr).setLimit),
+	fs.Lines("mounts", 0644, (*Ctr).mounts, (*Ctr).clearMounts, (*Ctr).addMount),
 	fs.Text("pid", 0444, (*Ctr).pid),
 	fs.Sub("proc", (*Ctr).procs),
 	fs.Value("rootfs", 0644, (*Ctr).rootfs, (*Ctr).setRootfs),

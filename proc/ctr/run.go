@@ -147,6 +147,11 @@ func (c *Ctr) clone(ctx context.Context, r *run, s spec) error {
 	}
 	defer closeRoot(root)
 	root.Scratch = &c.scratch
+	mounts, err := c.sources(s.mounts)
+	if err != nil {
+		return err
+	}
+	defer closeMounts(mounts)
 	stdio, err := proc.NewStdio(c.account)
 	if err != nil {
 		return err
@@ -156,6 +161,7 @@ func (c *Ctr) clone(ctx context.Context, r *run, s spec) error {
 		Hostname:   s.hostname,
 		Domainname: s.domainname,
 		Root:       root,
+		Mounts:     mounts,
 		Caps:       ns.DefaultCaps,
 		Filter:     ns.DefaultFilter(ns.DefaultCaps),
 	}
@@ -167,7 +173,7 @@ func (c *Ctr) clone(ctx context.Context, r *run, s spec) error {
 		}
 	}
 	parked, err := ns.Create(ctx, r.spec)
-	r.spec.Stdio, r.spec.Root = [3]*os.File{}, ns.Root{}
+	r.spec.Stdio, r.spec.Root, r.spec.Mounts = [3]*os.File{}, ns.Root{}, nil
 	if err != nil {
 		stdio.Close()
 		return err
