@@ -1,7 +1,6 @@
 package ns
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"sync"
@@ -11,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrExited is the answer of everything that is asked of a process that is no more, in Plan 9's words.
-var ErrExited = errors.New("process exited")
+// ErrExited is the answer of everything that is asked of a process that is no more, in Plan 9's words. It is an ESRCH.
+var ErrExited = refusal(unix.ESRCH, "process exited")
 
 // A Process is one process, not a number: what is asked of it after its end fails with ErrExited and
 // is never answered by a process that got its number. Its methods may be called by several goroutines;

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -64,28 +65,52 @@ func converse(t testing.TB, conn net.Conn, d styx.Dialect) *caller {
 
 // ask sends a message and gives the reply, or the error that it is; one that is no refusal says that the connection is lost.
 func (c *caller) ask(m *styx.Msg) (*styx.Msg, error) {
-	b, err := m.Append(nil, c.d)
-	if err == nil {
-		_, err = c.conn.Write(b)
+	replies, errs := c.all([]*styx.Msg{m})
+	return replies[0], errs[0]
+}
+
+// all sends messages that do not need each other at once.
+func (c *caller) all(msgs []*styx.Msg) ([]*styx.Msg, []error) {
+	replies, errs := make([]*styx.Msg, len(msgs)), make([]error, len(msgs))
+	var b []byte
+	var err error
+	for i, m := range msgs {
+		if m.Type != styx.Tversion {
+			m.Tag = styx.Tag(i)
+		}
+		if b, err = m.Append(b, c.d); err != nil {
+			c.t.Fatalf("%s: %v", m, err)
+		}
 	}
-	if err == nil {
-		b, err = c.in.Next()
+	_, err = c.conn.Write(b)
+	for range msgs {
+		r := new(styx.Msg)
+		if err == nil {
+			b, err = c.in.Next()
+		}
+		if err == nil {
+			err = styx.Parse(b, c.d, r)
+		}
+		if err != nil {
+			for i := range errs {
+				errs[i] = err
+			}
+			break
+		}
+		r.Data = slices.Clone(r.Data) // it is in the reader's buffer
+		i := r.Tag % styx.NoTag
+		switch {
+		case r.Type == styx.Rlerror:
+			errs[i] = &refusal{errno: syscall.Errno(r.Ecode)}
+		case r.Type == styx.Rerror:
+			errs[i] = &refusal{words: r.Ename}
+		case r.Type != msgs[i].Type+1:
+			c.t.Fatalf("%s answered by %s", msgs[i], r)
+		default:
+			replies[i] = r
+		}
 	}
-	r := new(styx.Msg)
-	if err == nil {
-		err = styx.Parse(b, c.d, r)
-	}
-	switch {
-	case err != nil:
-		return nil, err
-	case r.Type == styx.Rlerror:
-		return nil, &refusal{errno: syscall.Errno(r.Ecode)}
-	case r.Type == styx.Rerror:
-		return nil, &refusal{words: r.Ename}
-	case r.Type != m.Type+1:
-		c.t.Fatalf("%s answered by %s", m, r)
-	}
-	return r, nil
+	return replies, errs
 }
 
 // attach makes fid 0 the root for a user.
@@ -132,12 +157,15 @@ func (c *caller) clunk(f styx.Fid) error {
 }
 
 func (c *caller) open(f styx.Fid, mode uint8) error {
-	m := &styx.Msg{Type: styx.Tlopen, Fid: f, Flags: uint32(mode)} // O_RDONLY and the like are the same
-	if c.d == styx.Plain {
-		m = &styx.Msg{Type: styx.Topen, Fid: f, Mode: mode}
-	}
-	_, err := c.ask(m)
+	_, err := c.ask(c.opening(f, mode))
 	return err
+}
+
+func (c *caller) opening(f styx.Fid, mode uint8) *styx.Msg {
+	if c.d == styx.Plain {
+		return &styx.Msg{Type: styx.Topen, Fid: f, Mode: mode}
+	}
+	return &styx.Msg{Type: styx.Tlopen, Fid: f, Flags: uint32(mode)} // O_RDONLY and the like are the same
 }
 
 func (c *caller) readAt(f styx.Fid, off int) ([]byte, error) {
