@@ -65,6 +65,20 @@ func Park(ctx context.Context, o Opt) (*Parked, error) {
 	return p, nil
 }
 
+// Socket is our end of what the process waits at. Who has it too keeps the process from ending with this program.
+func (p *Parked) Socket() *os.File { return p.ctl }
+
+// Unpark takes a process over that waits at a socket, and carries out no plan.
+func Unpark(p *Process, socket *os.File) (*Parked, error) {
+	fd, err := p.Dup()
+	if err != nil {
+		return nil, err
+	}
+	parked := &Parked{Pid: p.Pid(), Pidfd: fd, ctl: socket, turn: make(chan struct{}, 1)}
+	parked.turn <- struct{}{}
+	return parked, nil
+}
+
 // begin is how every process begins.
 func (p *Plan) begin(o *Opt) {
 	if !o.unguarded {

@@ -96,6 +96,7 @@ func (o *Opt) start(ctx context.Context) (*Parked, error) {
 	if err := openHatch(o.State); err != nil {
 		return nil, err
 	}
+	o.Sibling = o.Sibling || kept.Load()
 	sp, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)

@@ -75,9 +75,10 @@ type watch struct {
 	start uint64 // when it began, in ticks; 0 unknown
 	exit  *Exit  // guarded by watching.mu, and set before done is closed
 	own   bool   // guarded by watching.mu: we reap it
+	kept  bool   // guarded by watching.mu: the keeper reaps it, and tells
 	done  chan struct{}
 
-	users int // guarded by watching.mu: waiters, Reap, and the loop while it looks
+	users int // guarded by watching.mu: waiters, Reap, the keeper's watch, and the loop while it looks
 }
 
 // watching is the one epoll of all waits. It is itself an entry of the runtime's poller, so that no thread
@@ -262,7 +263,9 @@ func (s *watcher) finish(w *watch, e Exit) {
 	w.exit = w.p.exit
 	if w.own {
 		reap(w.fd)
-		w.users-- // Reap's; the caller has one too
+	}
+	if w.own || w.kept {
+		w.users-- // Reap's, or the keeper's; the caller has one too
 	}
 	close(w.done)
 }
@@ -304,6 +307,9 @@ func (s *watcher) event(ev unix.EpollEvent) {
 	s.mu.Lock()
 	w := s.watches[key]
 	own := false
+	if w != nil && w.kept {
+		w = nil // who reaps it knows more
+	}
 	if w != nil {
 		w.users++ // so that its descriptor stays
 		own = w.own

@@ -168,18 +168,22 @@ func waited(fd int) (Exit, bool) {
 	if err != nil || si.pid == 0 { // si_pid 0: a tracer has yet to let go of it
 		return Exit{}, false
 	}
-	e := Exit{Known: true, User: time.Duration(ru.Utime.Nano()), Sys: time.Duration(ru.Stime.Nano()), Real: -1}
-	switch si.code {
+	e := Exit{User: time.Duration(ru.Utime.Nano()), Sys: time.Duration(ru.Stime.Nano()), Real: -1}
+	e.Status, e.Known = waitStatus(si.code, si.status)
+	return e, e.Known
+}
+
+// waitStatus makes a status as wait(2) has it of what siginfo_t has.
+func waitStatus(code, status int32) (syscall.WaitStatus, bool) {
+	switch code {
 	case cldExited:
-		e.Status = syscall.WaitStatus(si.status << 8)
+		return syscall.WaitStatus(status << 8), true
 	case cldKilled:
-		e.Status = syscall.WaitStatus(si.status)
+		return syscall.WaitStatus(status), true
 	case cldDumped:
-		e.Status = syscall.WaitStatus(si.status | 0x80)
-	default:
-		return Exit{}, false
+		return syscall.WaitStatus(status | 0x80), true
 	}
-	return e, true
+	return 0, false
 }
 
 // si_code of an ended child; x/sys has none.

@@ -1,0 +1,358 @@
+package ns
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// serverName is the first argument of this program when it was started by a keeper; the second is the descriptor of
+// its socket.
+const serverName = "ctrfs-server"
+
+// A keeper is the parent of the server and, as the server clones with CLONE_PARENT, of all that it starts. It records
+// how each of them ended before it reaps, holds what the server must not lose, and starts the next server when one has
+// died. It knows nothing of what it holds.
+type keeper struct {
+	args   []string
+	adj    string       // oom_score_adj of all but the keeper itself
+	server atomic.Int64 // the server's pidfd, -1: there is none
+
+	mu     sync.Mutex // guards what follows; an end is recorded and reaped in one step
+	sock   int        // the keeper's end
+	held   map[string]*holding
+	byPid  map[int]*holding
+	loose  map[int]*ending // of children that nothing is held of, or not yet
+	order  []int           // their numbers, the oldest first
+	up     bool            // a server has been able to do its work
+	inTurn bool            // the server has said that its end is meant
+}
+
+// A holding is what is held under one name.
+type holding struct {
+	message
+	fds  []int // -1: closed
+	text int   // where the text is if not in the message, else -1
+}
+
+// looseMost is how many ends are kept of processes of which the server may still be about to say something.
+const looseMost = 1024
+
+// How long the keeper waits before it starts a server in place of one that ended soon after its own start.
+const (
+	firstDelay = 10 * time.Millisecond
+	lastDelay  = time.Second
+	soon       = 100 * time.Millisecond
+)
+
+// Keep makes this process the keeper of a server, which is this program with the same arguments: see Server. It returns,
+// with the status to end with, when a server has ended in order or the first was never up. SIGTERM and SIGINT go to the
+// server.
+func Keep() (status int) {
+	runtime.LockOSThread() // who starts the server is the parent of all, and does not end
+	k := &keeper{args: os.Args[1:], held: map[string]*holding{}, byPid: map[int]*holding{}, loose: map[int]*ending{}}
+	k.server.Store(-1)
+	k.escapeOOM()
+	end, stop := context.WithCancel(context.Background())
+	defer stop()
+	k.passSignals(stop)
+	for delay := firstDelay; ; {
+		began := time.Now()
+		pid, drained, err := k.start()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "ctrfs: start the server:", err)
+			return 1
+		}
+		ws := k.reapUntil(pid)
+		<-drained // what it has said last counts too
+		k.mu.Lock()
+		over := k.inTurn || !k.up
+		k.mu.Unlock()
+		k.kill()
+		if over || end.Err() != nil {
+			if ws.Signaled() {
+				return 128 + int(ws.Signal())
+			}
+			return ws.ExitStatus()
+		}
+		fmt.Fprintf(os.Stderr, "ctrfs: the server has died (%s)\n", cmp.Or(Exit{Status: ws, Known: true}.String(), "exit: 0"))
+		if time.Since(began) > soon {
+			delay = firstDelay
+		}
+		if !k.pause(end, delay) {
+			return 1
+		}
+		delay = min(2*delay, lastDelay)
+	}
+}
+
+// escapeOOM makes this process the last that the kernel kills for want of memory, where it may, and notes what others are
+// to have.
+func (k *keeper) escapeOOM() {
+	const file = "/proc/self/oom_score_adj"
+	b, err := os.ReadFile(file)
+	if err == nil && os.WriteFile(file, []byte("-1000"), 0) == nil {
+		k.adj = strings.TrimSpace(string(b))
+	}
+}
+
+// passSignals passes on what asks for the end; where there is no server, stop is called.
+func (k *keeper) passSignals(stop func()) {
+	c := make(chan os.Signal, 8)
+	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT)
+	signal.Ignore(syscall.SIGHUP) // of the terminal that it was started from
+	go func() {
+		for sig := range c {
+			if fd := k.server.Load(); fd < 0 || unix.PidfdSendSignal(int(fd), sig.(syscall.Signal), nil, 0) != nil {
+				stop()
+			}
+		}
+	}()
+}
+
+// start starts a server and gives it what is held. drained is closed when all that it has said was heard.
+func (k *keeper) start() (pid int, drained <-chan struct{}, err error) {
+	sp, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer unix.Close(sp[1])
+	// By its own number: those below may be what the server was told to listen at.
+	if _, err := unix.FcntlInt(uintptr(sp[1]), unix.F_SETFD, 0); err != nil {
+		unix.Close(sp[0])
+		return 0, nil, err
+	}
+	pidfd := -1
+	argv := append([]string{serverName, strconv.Itoa(sp[1])}, k.args...)
+	pid, err = syscall.ForkExec("/proc/self/exe", argv, &syscall.ProcAttr{
+		Env:   os.Environ(),
+		Files: []uintptr{0, 1, 2},
+		Sys:   &syscall.SysProcAttr{PidFD: &pidfd},
+	})
+	if err != nil {
+		unix.Close(sp[0])
+		return 0, nil, err
+	}
+	if k.adj != "" {
+		os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(k.adj), 0) // fails only where it has ended
+	}
+	k.server.Store(int64(pidfd))
+	k.mu.Lock()
+	k.sock, k.inTurn = sp[0], false
+	for _, h := range k.held {
+		k.give(h)
+	}
+	k.send(message{Verb: "all"})
+	k.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		k.obey(sp[0])
+	}()
+	return pid, done, nil
+}
+
+// send says something to the server; it fails where that is dead. Called with the lock.
+func (k *keeper) send(m message, fds ...int) {
+	b, rights := m.bytes(fds)
+	for unix.Sendmsg(k.sock, b, rights, nil, unix.MSG_NOSIGNAL) == unix.EINTR {
+	}
+}
+
+// give gives the server what is held. Called with the lock.
+func (k *keeper) give(h *holding) {
+	m, open := h.message, []int(nil)
+	m.Verb, m.Open = "held", make([]bool, len(h.fds))
+	for i, fd := range h.fds {
+		if m.Open[i] = fd >= 0; m.Open[i] {
+			open = append(open, fd)
+		}
+	}
+	if h.text >= 0 {
+		open = append(open, h.text)
+	}
+	k.send(m, open...)
+}
+
+// obey does what the server says, until it is dead and all was heard.
+func (k *keeper) obey(sock int) {
+	buf, oob := make([]byte, messageMost), make([]byte, unix.CmsgSpace(rightsMost*4))
+	for {
+		n, nb, _, _, err := unix.Recvmsg(sock, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		if err == unix.EINTR {
+			continue
+		}
+		k.mu.Lock()
+		if err != nil || n == 0 {
+			unix.Close(sock)
+			unix.Close(int(k.server.Swap(-1)))
+			k.sock = -1
+			k.mu.Unlock()
+			return
+		}
+		if m, fds, err := parseMessage(buf[:n], oob[:nb]); err == nil {
+			k.do(m, fds)
+		}
+		k.mu.Unlock()
+	}
+}
+
+// do is called with the lock.
+func (k *keeper) do(m message, fds []int) {
+	switch m.Verb {
+	case "hold":
+		k.hold(m, fds)
+	case "drop":
+		if h := k.held[m.Name]; h != nil {
+			closeFDs(append(h.fds, h.text))
+			delete(k.held, m.Name)
+			if k.byPid[h.Pid] == h {
+				delete(k.byPid, h.Pid)
+			}
+		}
+	case "close":
+		if h := k.held[m.Name]; h != nil && m.Fd >= 0 && m.Fd < len(h.fds) {
+			closeFDs(h.fds[m.Fd : m.Fd+1])
+			h.fds[m.Fd] = -1
+		}
+	case "up":
+		k.up = true
+	case "end":
+		k.inTurn = true
+	}
+}
+
+// hold holds descriptors and a text by a name. Without descriptors, or without a process, the text is a new one for those
+// that are held. Called with the lock.
+func (k *keeper) hold(m message, fds []int) {
+	h := k.held[m.Name]
+	if h == nil {
+		h = &holding{text: -1}
+		k.held[m.Name] = h
+	}
+	closeFDs([]int{h.text})
+	h.text = -1
+	if m.InFile && len(fds) > 0 {
+		h.text, fds = fds[len(fds)-1], fds[:len(fds)-1]
+	}
+	if len(fds) > 0 {
+		closeFDs(h.fds)
+		h.fds = fds
+	}
+	if m.Pid == 0 {
+		m.Pid, m.Start, m.End = h.Pid, h.Start, h.End
+		h.message = m
+		return
+	}
+	h.message = m
+	k.byPid[m.Pid] = h
+	switch e := k.loose[m.Pid]; {
+	case e != nil && e.Start == m.Start:
+		h.End = e
+		delete(k.loose, m.Pid)
+	case len(fds) > 0 && unix.PidfdSendSignal(fds[0], 0, nil, 0) == unix.ESRCH:
+		h.End = &ending{Pid: m.Pid, Start: m.Start, Code: -1} // too long ago
+	default:
+		return
+	}
+	k.send(message{Verb: "ended", End: h.End})
+}
+
+func closeFDs(fds []int) {
+	for _, fd := range fds {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// reapUntil reaps all children until the one with the number pid has ended.
+func (k *keeper) reapUntil(pid int) syscall.WaitStatus {
+	for {
+		if e := k.reap(0); e != nil && e.Pid == pid {
+			return e.status()
+		}
+	}
+}
+
+// reap waits for a child that has ended, records that, and only then reaps it: who sees that it is gone finds the record.
+func (k *keeper) reap(options int) *ending {
+	var si childInfo
+	var ru unix.Rusage
+	err := unix.Waitid(unix.P_ALL, 0, (*unix.Siginfo)(unsafe.Pointer(&si)), unix.WEXITED|unix.WNOWAIT|unix.WALL|options, &ru)
+	if err != nil || si.pid == 0 {
+		return nil
+	}
+	e := &ending{Pid: int(si.pid), Code: si.code, Status: si.status, User: ru.Utime.Nano(), Sys: ru.Stime.Nano(), At: time.Now().UnixNano()}
+	var now unix.Timespec
+	unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) // cannot fail
+	e.Boot = now.Nano()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	// What is held is our child, and its number nobody else's before it is reaped.
+	if h := k.byPid[e.Pid]; h != nil && h.End == nil {
+		e.Start, h.End = h.Start, e
+		k.send(message{Verb: "ended", End: e})
+	} else {
+		k.keepLoose(e)
+	}
+	for unix.Waitid(unix.P_PID, e.Pid, nil, unix.WEXITED|unix.WNOHANG|unix.WALL, nil) == unix.EINTR {
+	}
+	return e
+}
+
+// keepLoose is called with the lock.
+func (k *keeper) keepLoose(e *ending) {
+	if text, err := readFile(fmt.Sprintf("/proc/%d/stat", e.Pid), maxText); err == nil {
+		if st, err := parseStat(text); err == nil {
+			e.Start = st.Start
+		}
+	}
+	k.loose[e.Pid] = e
+	if k.order = append(k.order, e.Pid); len(k.order) > looseMost {
+		delete(k.loose, k.order[0])
+		k.order = k.order[1:]
+	}
+}
+
+// kill ends what is to end with the server.
+func (k *keeper) kill() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, h := range k.held {
+		if h.Kill && h.Pid != 0 && h.End == nil && len(h.fds) > 0 {
+			unix.PidfdSendSignal(h.fds[0], unix.SIGKILL, nil, 0) // fails only where it has ended
+		}
+	}
+}
+
+// pause waits before the next start, and reaps. It reports whether there is to be one.
+func (k *keeper) pause(end context.Context, delay time.Duration) bool {
+	child := make(chan os.Signal, 1)
+	signal.Notify(child, syscall.SIGCHLD)
+	defer signal.Stop(child)
+	over := time.After(delay)
+	for {
+		for k.reap(unix.WNOHANG) != nil {
+		}
+		select {
+		case <-child:
+		case <-over:
+			return end.Err() == nil
+		case <-end.Done():
+			return false
+		}
+	}
+}
