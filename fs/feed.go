@@ -18,8 +18,10 @@ type Event struct {
 
 // A Feed tells every reader of what happens. Its lines are `TIME SEQ TOPIC key=value...`, SEQ growing by one over all readers.
 type Feed struct {
-	mu   sync.Mutex // guards what follows
-	seq  uint64
+	// Seq is where the last SEQ is; nil: the first is 1.
+	Seq *uint64
+
+	mu   sync.Mutex // guards what follows, and *Seq
 	subs map[*subscriber]struct{}
 }
 
@@ -41,7 +43,7 @@ type subscriber struct {
 func (f *Feed) Put(e Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.seq++
+	*f.number()++
 	line := ""
 	for s := range f.subs {
 		if s.want != nil && !s.want(e) || e.See != nil && !e.See(s.client) {
@@ -58,9 +60,17 @@ func (f *Feed) Put(e Event) {
 	}
 }
 
+// number is called with the lock.
+func (f *Feed) number() *uint64 {
+	if f.Seq == nil {
+		f.Seq = new(uint64)
+	}
+	return f.Seq
+}
+
 func (f *Feed) line(e Event) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %d %s", Time(time.Now()), f.seq, e.Topic)
+	fmt.Fprintf(&b, "%s %d %s", Time(time.Now()), *f.number(), e.Topic)
 	for _, w := range e.Words {
 		b.WriteByte(' ')
 		k, v, _ := strings.Cut(w, "=")
@@ -82,7 +92,7 @@ func (s *subscriber) put(line string) {
 
 // tell says how much is lost, if there is room. The feed's lock is held.
 func (s *subscriber) tell() {
-	if s.lost > 0 && s.log.TryWrite([]byte(fmt.Sprintf("%s %d lost %d\n", Time(time.Now()), s.feed.seq, s.lost))) {
+	if s.lost > 0 && s.log.TryWrite([]byte(fmt.Sprintf("%s %d lost %d\n", Time(time.Now()), *s.feed.number(), s.lost))) {
 		s.lost = 0
 	}
 }

@@ -95,6 +95,7 @@ func (s *Space) Start(parked *ns.Parked, stdio *Stdio, user ns.Cred, began func(
 	j := &Job{
 		space: s, stdio: stdio, account: stdio.account, owner: user.Uid, pinned: began != nil, began: began,
 		turn: make(chan struct{}, 1), parked: parked, user: user, env: []string{defaultPath}, users: 1, over: make(chan struct{}),
+		busy: began != nil,
 	}
 	if j.pinned {
 		j.turn <- struct{}{}
@@ -126,10 +127,16 @@ func (s *Space) enlist(j *Job) error {
 	if s.Inside != nil {
 		j.inside = s.Inside(j.proc)
 	}
-	if err = ns.Reap(j.proc); err == nil {
+	if s.Processes.Keeper == nil {
+		err = ns.Reap(j.proc)
+	} else {
+		err = s.Processes.keep(j)
+	}
+	if err == nil {
 		err = s.Processes.add(j)
 	}
 	if err != nil {
+		s.Processes.Keeper.Drop(j.name)
 		j.proc.Close()
 	}
 	return err

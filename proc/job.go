@@ -3,6 +3,7 @@ package proc
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"ctrfs/fs"
@@ -13,6 +14,7 @@ import (
 // guarded by Processes.mu where nothing else is said.
 type Job struct {
 	proc    *ns.Process // immutable
+	name    string      // immutable: what the keeper holds it by
 	space   *Space      // immutable: where it was cloned
 	inside  int         // immutable: its number there
 	owner   uint32      // immutable: who cloned it
@@ -31,6 +33,9 @@ type Job struct {
 	held   bool // the file that opening clone gave is open
 	killed bool // with that file
 	nowait bool
+	busy   bool       // nobody else could say what it is doing
+	files  []string   // what the keeper has of its descriptors
+	saving sync.Mutex // held while the keeper is told, so that it hears the news last
 
 	users  int // handles and look-ups that hold it
 	waited bool
@@ -137,6 +142,7 @@ func (ps *Processes) forget(j *Job) {
 	}
 	last := j.users == 0
 	ps.mu.Unlock()
+	ps.Keeper.Drop(j.name) // fails only when this program is about to end
 	if last {
 		j.free()
 	}
@@ -155,16 +161,25 @@ func (ps *Processes) add(j *Job) error {
 	if !j.pinned && ps.parked[j.owner] >= maxParked {
 		return fs.ErrNoFree
 	}
+	ps.enter(j)
+	return nil
+}
+
+// enter makes a job known. Called with the lock.
+func (ps *Processes) enter(j *Job) {
 	if ps.jobs == nil {
 		ps.jobs, ps.byPid, ps.parked = map[*Job]struct{}{}, map[int]*Job{}, map[uint32]int{}
 	}
-	ps.parked[j.owner]++
+	if j.parked != nil {
+		ps.parked[j.owner]++
+	}
 	ps.jobs[j] = struct{}{}
-	ps.byPid[j.proc.Pid()] = j
+	if old := ps.byPid[j.proc.Pid()]; old == nil || old.proc.ID() < j.proc.ID() {
+		ps.byPid[j.proc.Pid()] = j
+	}
 	if !j.pinned {
 		j.space.untold++
 	}
-	return nil
 }
 
 // watch waits for the end of the job's process and records it.
@@ -176,9 +191,12 @@ func (ps *Processes) watch(j *Job) {
 	j.turn <- struct{}{} // who has it sees the process gone
 	ps.mu.Lock()
 	j.ended = time.Now()
+	if !exit.At.IsZero() {
+		j.ended = exit.At
+	}
 	parked := ps.unpark(j)
 	if !j.gone && !j.pinned {
-		j.expiry = time.AfterFunc(recordTime, func() { ps.forget(j) })
+		j.expiry = time.AfterFunc(recordTime-time.Since(j.ended), func() { ps.forget(j) })
 	}
 	ps.mu.Unlock()
 	if parked != nil { // it was ended before it was anything
@@ -320,7 +338,11 @@ func (j *Job) Parked(ctx context.Context, verb string, f func(*ns.Parked) error)
 }
 
 // Ready lets others make a pinned job its program.
-func (j *Job) Ready() { <-j.turn }
+func (j *Job) Ready() error {
+	err := j.setBusy(false)
+	<-j.turn
+	return err
+}
 
 // Unpin ends the record of a pinned job and lets it go; what is open goes on.
 func (j *Job) Unpin() {

@@ -24,6 +24,8 @@ type Proc struct {
 
 // Processes is what is known of the processes of the machine beyond what the kernel tells: those that were started here.
 type Processes struct {
+	// Keeper, if not nil, is the parent of what is started here and holds it.
+	Keeper *ns.Keeper
 	// Feed hears of the processes that were started outside containers.
 	Feed *fs.Feed
 	// Ctr, if not nil, says in which container a process runs, and the container's number; "" for none.
@@ -47,6 +49,8 @@ type Space struct {
 	Park func(ctx context.Context, o ns.Opt) (*ns.Parked, error)
 	// Name gives the name of the container, "" for the machine.
 	Name func() string
+	// ID is the container's, "" for the machine.
+	ID string
 	// Inside, if not nil, turns a host's number of a process into the container's and back; 0: not in it.
 	Inside  func(p *ns.Process) int
 	Outside func(ctx context.Context, n int) (int, error)

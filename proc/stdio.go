@@ -25,6 +25,7 @@ type Stdio struct {
 	child  [3]*os.File   // the process's ends, until it has them
 	ours   [2]*os.File   // where its output comes out; nil: nowhere
 	tty    *os.File      // the master, if it is a terminal
+	kept   [2]*os.File   // the files of the logs
 	middle [2]*os.File   // a pipe on the way from a terminal or socket to its log: only from a pipe is nothing lost
 	over   chan struct{} // closed when the process has ended
 	cancel context.CancelFunc
@@ -55,11 +56,20 @@ func (s *Stdio) keepOutput(i int) error {
 	if err != nil {
 		return err
 	}
-	l, err := fs.OpenLog(f, outputKept, s.account)
-	if err != nil {
+	if err := s.openLog(i, f); err != nil {
 		f.Close()
 		return err
 	}
+	return nil
+}
+
+// openLog makes the log of output i in a file.
+func (s *Stdio) openLog(i int, f *os.File) error {
+	l, err := fs.OpenLog(f, outputKept, s.account)
+	if err != nil {
+		return err
+	}
+	s.kept[i] = f
 	*[]**fs.Log{&s.Out, &s.Err}[i] = l
 	return nil
 }
@@ -285,6 +295,14 @@ type Input struct {
 	ended   bool
 	writers int
 	opened  bool
+	ends    func() // called when the pipe is closed; nil: nobody wants to know
+}
+
+// tell makes f be called when the pipe is closed.
+func (in *Input) tell(f func()) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.ends = f
 }
 
 // file is what to write to; nil once it has ended. Called with the lock.
@@ -315,21 +333,30 @@ func (in *Input) Open() (*InputWriter, error) {
 // End closes the input, whoever has it open. The program at a terminal reads an end of file, if it reads lines, and may go
 // on to read after that.
 func (in *Input) End() {
+	if ends := in.end(); ends != nil {
+		ends()
+	}
+}
+
+// end gives who wants to know that the pipe is closed now.
+func (in *Input) end() (ends func()) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	switch {
 	case in.ended:
-		return
+		return nil
 	case in.tty != nil:
 		// Without waiting: a program that reads has made room, and one that does not needs no end.
 		control(in.tty, func(fd int) { unix.Write(fd, []byte{endOfFile}) })
-		return
+		return nil
 	case in.socket != nil:
 		control(in.socket, func(fd int) { unix.Shutdown(fd, unix.SHUT_WR) })
 	case in.pipe != nil:
 		in.pipe.Close()
+		ends = in.ends
 	}
 	in.ended = true
+	return ends
 }
 
 const endOfFile = 'D' - '@' // as a terminal begins: termios(3), VEOF

@@ -34,7 +34,7 @@ func (p *Proc) redirect(stdio *Stdio, err error) error {
 	ps.mu.Unlock()
 	stdio.Parked(func() { ps.settle(j) })
 	old.Close()
-	return nil
+	return ps.keep(j)
 }
 
 // tty gives the parked process a terminal of its own.

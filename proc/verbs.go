@@ -90,12 +90,13 @@ func (p *Proc) change(verb string, f func(j *Job)) error {
 	}
 	mu := &p.space.Processes.mu
 	mu.Lock()
-	defer mu.Unlock()
 	if p.job.parked == nil {
+		mu.Unlock()
 		return fmt.Errorf("%s: %w", verb, errRunning)
 	}
 	f(p.job)
-	return nil
+	mu.Unlock()
+	return p.job.note()
 }
 
 // use has the stub of a process that is parked for itself while f runs.
@@ -118,7 +119,11 @@ func (p *Proc) use(ctx context.Context, verb string, f func(*ns.Parked) error) e
 	if err := p.change(verb, func(j *Job) { parked = j.parked }); err != nil {
 		return err
 	}
-	return f(parked)
+	// If this program dies now nobody could say what the process has done.
+	if err := p.job.setBusy(true); err != nil {
+		return err
+	}
+	return cmp.Or(f(parked), p.job.setBusy(false))
 }
 
 func (p *Proc) dir(ctx context.Context, args []string) error {
@@ -187,12 +192,13 @@ func (p *Proc) killonclose(context.Context, []string) error {
 		return fmt.Errorf("killonclose: %w", errNotOurs)
 	}
 	p.space.Processes.mu.Lock()
-	defer p.space.Processes.mu.Unlock()
 	if !p.job.held {
+		p.space.Processes.mu.Unlock()
 		return errors.New("killonclose: the file that opening clone gave is closed")
 	}
 	p.job.killed = true
-	return nil
+	p.space.Processes.mu.Unlock()
+	return p.job.note()
 }
 
 func (p *Proc) nowait(context.Context, []string) error {

@@ -101,7 +101,7 @@ func passed() (l []addr) {
 	for _, v := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		os.Unsetenv(v) // they are not for our children
 	}
-	if pid == os.Getpid() {
+	if pid == os.Getppid() { // the keeper
 		for i := range n {
 			l = append(l, addr{"fd", strconv.Itoa(3 + i)})
 		}
@@ -113,12 +113,12 @@ func passed() (l []addr) {
 type sockFile struct {
 	*net.UnixListener
 	path string
-	made fs.FileInfo
+	made fs.FileInfo // nil: another's file is there
 }
 
 // Close removes the file if it is still ours.
 func (l *sockFile) Close() error {
-	if fi, err := os.Lstat(l.path); err == nil && os.SameFile(fi, l.made) {
+	if fi, err := os.Lstat(l.path); err == nil && l.made != nil && os.SameFile(fi, l.made) {
 		os.Remove(l.path)
 	}
 	return l.UnixListener.Close()

@@ -269,7 +269,7 @@ func TestPassedAndNamed(t *testing.T) {
 
 func TestPassed(t *testing.T) {
 	t.Setenv("LISTEN_FDS", "2")
-	t.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+	t.Setenv("LISTEN_PID", strconv.Itoa(os.Getppid()))
 	if l := passed(); len(l) != 2 || l[1] != (addr{"fd", "4"}) {
 		t.Error(l)
 	}

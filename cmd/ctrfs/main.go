@@ -22,7 +22,15 @@ import (
 
 func main() {
 	ns.Tracer()
-	if err := run(os.Args[1:]); err != nil {
+	keeper, args, err := ns.Server()
+	switch {
+	case err != nil:
+	case keeper != nil:
+		err = serve(keeper, args)
+	default:
+		err = run(os.Args[1:])
+	}
+	if err != nil {
 		for _, err := range apiece(err) {
 			fmt.Fprintln(os.Stderr, "ctrfs:", err)
 		}
@@ -44,21 +52,41 @@ func apiece(err error) []error {
 	return []error{err}
 }
 
+// run is this program as it was called: a remote verb, or the keeper of a server.
 func run(args []string) error {
 	if is, err := runRemote(args); is {
 		return err
 	}
-	var addrs []addr
+	o, err := parseFlags(args)
+	if err != nil {
+		return err
+	}
+	if o.show {
+		_, err := fmt.Print(versions())
+		return err
+	}
+	os.Exit(ns.Keep())
+	return nil
+}
+
+// options are the flags.
+type options struct {
+	addrs       []addr
+	post, dir   string
+	trace, show bool
+}
+
+func parseFlags(args []string) (o options, err error) {
 	set := flag.NewFlagSet("ctrfs", flag.ExitOnError)
 	set.Func("a", "listen at `address` unix!PATH, tcp!HOST!PORT or fd!N; repeatable", func(s string) error {
 		a, err := parseAddr(s)
-		addrs = append(addrs, a)
+		o.addrs = append(o.addrs, a)
 		return err
 	})
-	post := set.String("s", "", "post in plan9port's name space as `name`")
-	dir := set.String("m", "", "mount on `directory`, made if it is not there")
-	trace := set.Bool("D", false, "print each message")
-	show := set.Bool("V", false, "print the version")
+	set.StringVar(&o.post, "s", "", "post in plan9port's name space as `name`")
+	set.StringVar(&o.dir, "m", "", "mount on `directory`, made if it is not there")
+	set.BoolVar(&o.trace, "D", false, "print each message")
+	set.BoolVar(&o.show, "V", false, "print the version")
 	set.Usage = func() {
 		fmt.Fprintln(set.Output(), "usage: ctrfs [-DV] [-a ADDR]... [-s NAME] [-m DIR]\n"+
 			"       ctrfs ls [-2dlt] [-a ADDR] PATH...\n"+
@@ -67,43 +95,65 @@ func run(args []string) error {
 	}
 	set.Parse(args)
 	if set.NArg() > 0 {
-		return fmt.Errorf("%w: %q", errUsage, set.Arg(0))
+		return o, fmt.Errorf("%w: %q", errUsage, set.Arg(0))
 	}
-	if *show {
-		_, err := fmt.Print(versions())
+	return o, nil
+}
+
+// serve is the server that a keeper has started.
+func serve(keeper *ns.Keeper, args []string) error {
+	go func() {
+		<-keeper.Lost()
+		slog.Error("the keeper has died")
+		os.Exit(1) // what would be started now would be nobody's child
+	}()
+	o, err := parseFlags(args)
+	if err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	signal.Ignore(syscall.SIGHUP) // of the terminal that it was started from
-	s, err := newServer(stop)
+	s, err := newServer(keeper, stop)
 	if err != nil {
 		return err
 	}
 	slog.SetDefault(s.srv.Log)
-	s.traces(*trace)
+	s.traces(o.trace)
+	if err := s.takeUp(keeper); err != nil {
+		return err
+	}
 	for _, a := range passed() {
-		if !slices.Contains(addrs, a) { // who names it too means no other
-			addrs = append(addrs, a)
+		if !slices.Contains(o.addrs, a) { // who names it too means no other
+			o.addrs = append(o.addrs, a)
 		}
 	}
-	listeners, err := listenAll(addrs, *post)
+	listeners, err := listenAll(keeper, o.addrs, o.post)
 	if err != nil {
 		return err
 	}
-	err = s.serve(ctx, listeners, func(ctx context.Context) (func(), error) {
-		if *dir == "" {
-			return nil, nil
+	up := false
+	err = s.serve(ctx, listeners, func(ctx context.Context) (down func(), err error) {
+		if o.dir != "" {
+			down, err = mount(ctx, s.srv.Root, s.srv.Accounts, socket(listeners), o.dir)
 		}
-		return mount(ctx, s.srv.Root, s.srv.Accounts, socket(listeners), *dir)
+		if err == nil {
+			up = true
+			err = keeper.Up()
+		}
+		return down, err
 	})
+	if !up { // the keeper decides whether another may try it
+		return err
+	}
 	end, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	return errors.Join(err, s.ctrs.Close(end))
+	return errors.Join(err, s.ctrs.Close(end), keeper.End())
 }
 
-// listenAll listens at all of the addresses and in the name space, at the default address if there are none.
-func listenAll(addrs []addr, post string) (l []net.Listener, err error) {
+// listenAll listens at all of the addresses and in the name space, at the default address if there are none. The keeper
+// holds the sockets: whoever connects while no server runs waits.
+func listenAll(keeper *ns.Keeper, addrs []addr, post string) (l []net.Listener, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range l {
@@ -140,7 +190,7 @@ func listenAll(addrs []addr, post string) (l []net.Listener, err error) {
 		addrs = append(addrs, addr{"unix", filepath.Join(ns, post)})
 	}
 	for _, a := range addrs {
-		one, err := a.listen()
+		one, err := a.keep(keeper)
 		if err != nil {
 			return l, err
 		}

@@ -120,7 +120,7 @@ END
 
 // What is root's is also the group ctrfs-admin's, where there is one.
 func TestAdmin(t *testing.T) {
-	s, err := newServer(nil)
+	s, err := newServer(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -100,7 +100,7 @@ func newSession(d styx.Dialect) *session {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &session{dialect: d, ctx: ctx, cancel: cancel, taps: map[*tap]struct{}{}, held: map[string]func(){}}
 	var err error
-	if s.server, err = newServer(cancel); err != nil {
+	if s.server, err = newServer(nil, cancel); err != nil {
 		panic(err)
 	}
 	s.uid, s.gid = 0, 0

@@ -38,7 +38,7 @@ type server struct {
 	conns map[net.Conn]struct{}
 }
 
-func newServer(stop context.CancelFunc) (*server, error) {
+func newServer(keeper *ns.Keeper, stop context.CancelFunc) (*server, error) {
 	s := &server{
 		admin: func() (uint32, bool) { return ns.GroupID("ctrfs-admin") },
 		uid:   uint32(os.Geteuid()), gid: uint32(os.Getegid()),
@@ -52,6 +52,7 @@ func newServer(stop context.CancelFunc) (*server, error) {
 	}
 	uid, gid := s.Owner()
 	s.ctrs = &ctr.Containers{Processes: &s.processes, Cgroups: groups, Feed: &s.feed, Log: log, Uid: uid, Gid: gid, Shared: s.hasAdmin()}
+	s.processes.Keeper = keeper
 	s.processes.Feed, s.processes.Ctr, s.processes.First = &s.feed, s.ctrs.Of, s.ctrs.First
 	s.machine = s.processes.Machine()
 	accounts, err := newAccounts(s.uid)

@@ -265,8 +265,10 @@ func TestNoDescriptors(t *testing.T) {
 	cmd.ExtraFiles = []*os.File{f}
 	d := launch(t, "listening", cmd)
 	f.Close()
+	server, _ := d.children()
+	defer server.Close()
 	var most unix.Rlimit
-	if err := unix.Prlimit(d.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 40, Max: 40}, &most); err != nil {
+	if err := unix.Prlimit(server.Pid(), unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 40, Max: 40}, &most); err != nil {
 		t.Fatal(err)
 	}
 	var conns []net.Conn
@@ -339,6 +341,7 @@ func TestMount(t *testing.T) {
 		t.Errorf("a second server there: %v\n%s", err, out)
 	}
 	d.Process.Kill()
+	d.await("") // the server ends with its keeper
 	d.Wait()
 	if len(mounted(t, dir)) != 1 {
 		t.Fatal("no dead mount to replace")

@@ -36,7 +36,7 @@ func serveHere(t testing.TB) *served {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	ctx, stop := context.WithCancel(context.Background())
-	s, err := newServer(stop)
+	s, err := newServer(nil, stop)
 	if err != nil {
 		t.Fatal(err)
 	}
