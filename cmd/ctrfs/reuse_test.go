@@ -44,7 +44,7 @@ func TestReuse(t *testing.T) {
 		}
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	s, err := newServer(stop)
+	s, err := newServer(nil, stop)
 	if err != nil {
 		t.Fatal(err)
 	}
