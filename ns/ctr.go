@@ -21,7 +21,8 @@ const CtrFlags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix
 // filter, no mount but its own proc, sys and dev.
 type Spec struct {
 	Opt
-	UidMap, GidMap string // lines of /proc/PID/uid_map, see user_namespaces(7)
+	Join           []Namespace // those of Flags that are not new; not with NEWUSER
+	UidMap, GidMap string      // lines of /proc/PID/uid_map, see user_namespaces(7)
 
 	Hostname, Domainname string // with NEWUTS
 
@@ -36,6 +37,22 @@ type Spec struct {
 	Cwd        string            // where; "" is where it waits
 
 	probe func(*Plan) // for the benchmark that times the steps
+}
+
+// A Namespace is one that is there already.
+type Namespace struct {
+	Kind string // see Kinds
+	File *os.File
+}
+
+// join enters the namespaces that are there already. Of those build is to do nothing.
+func (s *Spec) join(p *Plan) {
+	for _, n := range s.Join {
+		fd := p.Send(int(n.File.Fd()))
+		p.Do("setns "+n.Kind, unix.SYS_SETNS, fd, kindFlag(n.Kind))
+		p.Do("close", unix.SYS_CLOSE, fd)
+		s.Flags &^= kindFlag(n.Kind)
+	}
 }
 
 // Create makes a container of one process, which waits: its pid 1. Nothing of the user's has
@@ -68,6 +85,7 @@ func Create(ctx context.Context, s Spec) (*Parked, error) {
 		}
 	} else {
 		plan.begin(&s.Opt)
+		s.join(plan)
 		plan.Do("unshare", unix.SYS_UNSHARE, s.Flags&^unix.CLONE_NEWPID)
 	}
 	s.build(plan, root)

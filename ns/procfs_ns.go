@@ -2,6 +2,7 @@ package ns
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -95,4 +96,16 @@ func kcmp(a, b int, kind string) bool {
 func (p *Process) Namespace(kind string) (uint64, error) {
 	ino, err := nsInode(p.pid, kind)
 	return ino, p.verify("ns/"+kind, err)
+}
+
+// OpenNamespace opens the process's name space of a kind, which stays as long as it is open.
+func (p *Process) OpenNamespace(kind string) (*os.File, error) {
+	fd, err := openFile(p.path("ns/"+kind), unix.O_RDONLY)
+	if err = p.verify("ns/"+kind, err); err != nil {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), kind), nil
 }

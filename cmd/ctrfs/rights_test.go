@@ -94,6 +94,7 @@ const (
 		labels     0640/0660 RAbg   RAg! k v
 		limits     0644/0664 RABGN  RAg memory.max max
 		mounts     0644/0664 RABGN  RAg! mount bind / /x
+		nsgrp      0644/0664 RABGN  RAg! net new
 		pid        0444      RABGN  -
 		rootfs     0644/0664 RABGN  RAg! host
 		stat       0444      RABGN  -

@@ -76,6 +76,7 @@ type spec struct {
 	hostname, domainname string
 	rootfs               []string
 	limits               []limit
+	spaces               map[string]string // kind to where it is from; what is not said is new. It is not changed but replaced
 	mounts               []mount
 	tty                  *ns.Winsize // nil: no terminal
 	labels               []label
@@ -131,6 +132,9 @@ func (cs *Containers) make(ctx context.Context, name string) (*Ctr, error) {
 		next:    make(chan struct{}),
 		load:    load{last: time.Now()},
 		spec:    spec{env: []string{defaultPath}, cwd: "/", rootfs: []string{"host"}},
+	}
+	if c.owner.Uid != 0 {
+		c.spec.spaces = map[string]string{"user": "new"}
 	}
 	c.space = c.members()
 	cs.mu.Lock()

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"ctrfs/ctl"
 	"ctrfs/fs"
 	"ctrfs/ns"
@@ -31,6 +33,7 @@ var files = share(fs.Table[*Ctr]{
 	fs.Lines("labels", 0640, (*Ctr).labels, (*Ctr).clearLabels, (*Ctr).addLabel),
 	fs.Value("limits", 0644, (*Ctr).limits, (*Ctr).setLimit),
 	fs.Lines("mounts", 0644, (*Ctr).mounts, (*Ctr).clearMounts, (*Ctr).addMount),
+	fs.Value("nsgrp", 0644, (*Ctr).nsgrp, (*Ctr).setNsgrp),
 	fs.Text("pid", 0444, (*Ctr).pid),
 	fs.Sub("proc", (*Ctr).procs),
 	fs.Value("rootfs", 0644, (*Ctr).rootfs, (*Ctr).setRootfs),
@@ -255,6 +258,9 @@ func (c *Ctr) uts(read func(*ns.Process) (string, error), later func(*spec) stri
 	c.mu.Lock()
 	s, gone, run := c.state, c.gone, c.run
 	text := later(&c.spec)
+	if c.spec.from("uts") != "new" {
+		text = "-" // it will be another's
+	}
 	c.mu.Unlock()
 	switch {
 	case gone:
@@ -277,6 +283,14 @@ func (c *Ctr) setUTS(file, line string, write func(*ns.Process, string) error, l
 		err = fmt.Errorf("%s: longer than %d bytes: %q", file, nameMax, name)
 	}
 	if err != nil {
+		return err
+	}
+	if err := c.change(func(s *spec) error {
+		if from := s.from("uts"); from != "new" {
+			return fs.Err(unix.EPERM, "%s: it is that of %q", file, from)
+		}
+		return nil
+	}); err != nil {
 		return err
 	}
 	r, err := c.current()

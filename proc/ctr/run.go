@@ -165,15 +165,20 @@ func (c *Ctr) clone(ctx context.Context, r *run, s spec) error {
 		Caps:       ns.DefaultCaps,
 		Filter:     ns.DefaultFilter(ns.DefaultCaps),
 	}
-	if c.owner.Uid != 0 {
-		r.spec.Flags |= unix.CLONE_NEWUSER
+	if err = c.enterSpaces(&s, &r.spec); err != nil {
+		closeSpaces(r.spec.Join)
+		stdio.Close()
+		return err
+	}
+	defer closeSpaces(r.spec.Join)
+	if r.spec.Flags&unix.CLONE_NEWUSER != 0 {
 		if r.spec.UidMap, r.spec.GidMap, err = idMaps(c.owner); err != nil {
 			stdio.Close()
 			return err
 		}
 	}
 	parked, err := ns.Create(ctx, r.spec)
-	r.spec.Stdio, r.spec.Root, r.spec.Mounts = [3]*os.File{}, ns.Root{}, nil
+	r.spec.Stdio, r.spec.Root, r.spec.Mounts, r.spec.Join = [3]*os.File{}, ns.Root{}, nil, nil
 	if err != nil {
 		stdio.Close()
 		return err

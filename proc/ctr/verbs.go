@@ -39,6 +39,7 @@ var verbs = ctl.Table[*Ctr]{
 	ctl.Verb("labels KEY VALUE", said((*Ctr).addLabel)),
 	ctl.Verb("limits WORD VALUE...", said((*Ctr).setLimit)),
 	ctl.Verb("mounts mount TYPE SOURCE TARGET [OPTIONS]", said((*Ctr).addMount)),
+	ctl.Verb("nsgrp KIND FROM", said((*Ctr).setNsgrp)),
 	ctl.Verb("rootfs WORD...", said((*Ctr).setRootfs)),
 	ctl.Verb("uname FIELD VALUE", said((*Ctr).setUname)),
 	ctl.Verb("user U[:G[,G...]]", said((*Ctr).setUser)),
