@@ -138,14 +138,14 @@ func untraced(t testing.TB, p *Process) {
 // its own registers and mask, and makes the call again that it was in; but calls that end with EINTR when their process is
 // stopped may do so if the tracer is killed before it has hidden that.
 func TestPctlTracerKilled(t *testing.T) {
-	rounds := 48
+	rounds := 56
 	if testing.Short() {
-		rounds = 12
+		rounds = 14
 	}
 	if n, err := strconv.Atoi(os.Getenv("NS_TRACER_KILLS")); err == nil {
 		rounds = n
 	}
-	modes := []string{"read", "poll", "select", "epoll", "sigtimedwait", "pause", "wait", "futex", "recv", "semop", "spin", "threads"}
+	modes := []string{"read", "poll", "select", "epoll", "sigtimedwait", "pause", "wait", "futex", "recv", "semop", "accept", "tty", "spin", "threads"}
 	ends := []string{"epoll", "sigtimedwait", "recv", "semop"}
 	var killed, inside, interrupted int
 	for i := range rounds {

@@ -155,7 +155,7 @@ func TestPctl(t *testing.T) {
 		attr         func() *syscall.SysProcAttr
 	}{
 		{"read", "S", nil}, {"poll", "S", nil}, {"select", "S", nil}, {"epoll", "S", nil}, {"sleep", "SRZ", nil}, {"sigtimedwait", "S", nil},
-		{"pause", "S", nil}, {"wait", "S", nil}, {"futex", "S", nil}, {"recv", "S", nil}, {"semop", "S", nil},
+		{"pause", "S", nil}, {"wait", "S", nil}, {"futex", "S", nil}, {"recv", "S", nil}, {"semop", "S", nil}, {"accept", "S", nil}, {"tty", "S", nil},
 		{"spin", "RS", nil}, {"threads", "S", nil}, {"spawning", "RSD", nil}, {"strict", "S", nil}, {"kill", "S", nil}, {"errno", "S", nil}, {"trap", "S", nil},
 		{"read in a user namespace", "S", userNS}, {"read stopped", "S", nil}, {"threads stopped", "S", nil}, {"spin stopped", "RS", nil},
 	}

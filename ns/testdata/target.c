@@ -24,6 +24,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -122,6 +123,23 @@ static long work(const char *mode)
 		say("ready\n");
 		r = semop(id, &down, 1) + 1;
 		semctl(id, 0, IPC_RMID);
+	} else if (!strcmp(mode, "accept")) {
+		struct sockaddr_un a = {AF_UNIX};
+		socklen_t n = sizeof a;
+		int l = socket(AF_UNIX, SOCK_STREAM, 0);
+		bind(l, (void *)&a, sizeof(sa_family_t)); // to a name that the kernel chooses
+		listen(l, 1);
+		getsockname(l, (void *)&a, &n);
+		if (!fork()) { if (read(0, &c, 1) == 1) connect(socket(AF_UNIX, SOCK_STREAM, 0), (void *)&a, n); _exit(0); }
+		say("ready\n");
+		r = accept(l, 0, 0) >= 0;
+	} else if (!strcmp(mode, "tty")) {
+		int m = posix_openpt(O_RDWR | O_NOCTTY);
+		grantpt(m); unlockpt(m);
+		int s = open(ptsname(m), O_RDWR | O_NOCTTY);
+		if (!fork()) { if (read(0, &c, 1) == 1 && write(m, "x\n", 2) != 2) _exit(1); _exit(0); }
+		say("ready\n");
+		r = read(s, &c, 1);
 	} else if (!strcmp(mode, "spin")) {
 		uint64_t want = mix(1000);
 		fcntl(0, F_SETFL, O_NONBLOCK);
