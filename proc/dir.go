@@ -98,6 +98,9 @@ func (s *Space) each(ctx context.Context, f func(*Proc)) error {
 
 // Remove ends the record of a process that has ended.
 func (d *dir) Remove(ctx context.Context, name string) error {
+	if name == "clone" {
+		return fs.ErrPerm
+	}
 	n, err := strconv.Atoi(name)
 	if err != nil || strconv.Itoa(n) != name {
 		return fs.ErrNotExist

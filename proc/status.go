@@ -38,12 +38,13 @@ func (p *Proc) status(ctx context.Context) (string, error) {
 	name, xid := p.container()
 	line("ctr", fs.Quote(name))
 	line("xid", strconv.Itoa(int(xid)))
+	label := ""
 	if p.job != nil {
 		p.space.Processes.mu.Lock()
-		label := p.job.label
+		label = p.job.label
 		p.space.Processes.mu.Unlock()
-		line("label", fs.Quote(label))
 	}
+	line("label", fs.Quote(label))
 	if ended {
 		line("exit", code(exit))
 		line("exitedat", fs.Time(exit.At))

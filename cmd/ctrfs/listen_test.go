@@ -282,3 +282,40 @@ func TestPassed(t *testing.T) {
 		t.Error(l)
 	}
 }
+
+// A peer that the network no longer reaches is given up in less than a minute, whether or not a reply is under way (R21).
+func TestVanished(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	tcp := c.(*net.TCPConn)
+	if err := notForEver(tcp); err != nil {
+		t.Fatal(err)
+	}
+	f, err := tcp.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	option := func(level, name int) int {
+		n, err := unix.GetsockoptInt(int(f.Fd()), level, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	silent := option(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE) + option(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)*option(unix.IPPROTO_TCP, unix.TCP_KEEPCNT)
+	if on := option(unix.SOL_SOCKET, unix.SO_KEEPALIVE); on == 0 || silent > 60 {
+		t.Errorf("keep alive %d, given up after %d s", on, silent)
+	}
+	if ms := option(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); ms == 0 || ms > 60000 {
+		t.Errorf("a reply is given up after %d ms", ms)
+	}
+}

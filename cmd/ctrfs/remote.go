@@ -197,6 +197,9 @@ func (c *call) show(name string) error {
 }
 
 func (c *call) read(name string) error {
+	if d, err := c.stat(name); err == nil && d.mode.IsDir() {
+		return fs.ErrIsDir // which 9P2000 would give as the bytes of its messages
+	}
 	f, err := c.open(name, fs.Read)
 	if err != nil {
 		return err

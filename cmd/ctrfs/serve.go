@@ -115,6 +115,7 @@ func (s *server) serve(ctx context.Context, listeners []net.Listener, up func(co
 	case <-ctx.Done():
 	case <-quiet:
 	}
+	s.srv.Log.Info("ending")
 	stop()
 	for _, l := range listeners {
 		l.Close()
@@ -140,8 +141,9 @@ func (s *server) serve(ctx context.Context, listeners []net.Listener, up func(co
 
 func (s *server) talk(ctx context.Context, c net.Conn) {
 	if t, ok := c.(*net.TCPConn); ok {
-		// A peer that vanished must not keep what it holds for the two minutes that are the default.
-		t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 2})
+		if err := notForEver(t); err != nil {
+			s.srv.Log.Warn("keep alive", "error", err)
+		}
 	}
 	peer, err := peerOf(c)
 	if err != nil {
@@ -150,6 +152,26 @@ func (s *server) talk(ctx context.Context, c net.Conn) {
 		return
 	}
 	s.srv.Serve(ctx, c, peer) // which logs what goes wrong
+}
+
+// vanished is how long a peer that the network no longer reaches keeps what it holds: by default it would be hours, and with a
+// reply under way a quarter of an hour.
+const vanished = 45 * time.Second
+
+func notForEver(c *net.TCPConn) error {
+	if err := c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: vanished / 3, Interval: vanished / 3, Count: 2}); err != nil {
+		return err
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if e := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(vanished.Milliseconds()))
+	}); e != nil {
+		return e
+	}
+	return err
 }
 
 func (s *server) add(c net.Conn) {

@@ -145,6 +145,7 @@ func TestRemote(t *testing.T) {
 			{args: []string{"write", "ctl"}, input: "", ok: true},
 			{args: []string{"rdwr", "ctl"}, input: "log debug\nlog info\n", want: "log warn\ntrace off\nlog debug\ntrace off\nlog info\ntrace off\n", ok: true},
 			{args: []string{"read", "no", "/a/b"}, want: `ctrfs: read "/no": file does not exist` + "\n" + `ctrfs: read "/a/b": file does not exist` + "\n"},
+			{args: []string{"read", "/proc"}, want: `ctrfs: read "/proc": Is a directory` + "\n"},
 			{args: []string{"read", "/help/x"}, want: `ctrfs: read "/help/x": `},
 			{args: []string{"write", "help"}, input: "x", want: `ctrfs: write "/help": permission denied` + "\n"},
 		} {
@@ -201,6 +202,7 @@ func TestTerm(t *testing.T) {
 		bufio.NewReader(out).ReadString('\n')
 		d.Process.Signal(syscall.SIGHUP) // changes nothing
 		d.Process.Signal(sig)
+		d.await("ending")
 		d.ends()
 		io.Copy(io.Discard, out)
 		reader.Wait()

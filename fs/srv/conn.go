@@ -44,6 +44,7 @@ var (
 // requests that do not wait cost no goroutine, and none waits for another.
 type conn struct {
 	s      *Server
+	number int64 // among all connections
 	rwc    io.ReadWriteCloser
 	peer   Peer
 	ctx    context.Context // does not end
@@ -77,7 +78,7 @@ type conn struct {
 
 func newConn(ctx context.Context, s *Server, rwc io.ReadWriteCloser, peer Peer, l Limits) *conn {
 	c := &conn{
-		s: s, rwc: rwc, peer: peer, ctx: ctx, limits: l,
+		s: s, number: s.count.connections.Add(1), rwc: rwc, peer: peer, ctx: ctx, limits: l,
 		gone: make(chan struct{}), timed: -1,
 		fids: map[styx.Fid]*fid{}, reqs: map[styx.Tag]*req{},
 	}

@@ -484,6 +484,10 @@ func TestTrace(t *testing.T) {
 	c.hangUp()
 	var lines []string
 	for line := range strings.Lines(b.String()) {
+		number, line, _ := strings.Cut(line, " ")
+		if number != "1" {
+			t.Errorf("of connection %s: %s", number, line)
+		}
 		if strings.HasPrefix(line, "Rgetattr") {
 			continue
 		}

@@ -220,6 +220,6 @@ func (c *conn) write(b []byte) error {
 // trace shows a message. c.mu is held, so that the lines are in the order of the wire.
 func (c *conn) trace(m *styx.Msg) {
 	if w := c.s.trace.Load(); w != nil {
-		fmt.Fprintln(*w, m)
+		fmt.Fprintln(*w, c.number, m)
 	}
 }

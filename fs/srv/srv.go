@@ -36,7 +36,8 @@ type Server struct {
 	trace atomic.Pointer[io.Writer]
 }
 
-// Trace makes the server write every message to w, a line of styx's text form each; nil: to nobody.
+// Trace makes the server write every message to w, a line each: the number of the connection, counted from 1, and styx's text
+// form; nil: to nobody.
 func (s *Server) Trace(w io.Writer) {
 	if w == nil {
 		s.trace.Store(nil)
@@ -121,7 +122,6 @@ func (s *Server) enter(uid uint32, most int) error {
 		return fs.Err(syscall.EMFILE, "user %d has %d connections", uid, most)
 	}
 	s.conns[uid]++
-	s.count.connections.Add(1)
 	return nil
 }
 

@@ -101,6 +101,9 @@ func (d *dir) Rename(ctx context.Context, from, to string) error {
 }
 
 func (d *dir) owned(ctx context.Context, name string) (*Ctr, error) {
+	if name == "clone" {
+		return nil, fs.ErrPerm
+	}
 	c, err := d.find(name)
 	if err == nil && !c.may(fs.ClientOf(ctx)) {
 		err = fs.ErrPerm
