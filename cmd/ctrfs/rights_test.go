@@ -78,6 +78,7 @@ const (
 		env        0600 RA     RA A=b`
 	containerRights = `
 		args       0644/0664 RABGN  RAg /bin/sleep 1000
+		bcaps      0644/0664 RABGN  RAg! ~kill
 		cgroup     0444      RABGN  -
 		console    0600/0660 RAg?   RAg x
 		ctl        0600/0660 RAg    RAg rename NAME

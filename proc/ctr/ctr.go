@@ -75,6 +75,7 @@ type spec struct {
 	cwd, user            string
 	hostname, domainname string
 	rootfs               []string
+	caps                 ns.CapSet
 	limits               []limit
 	spaces               map[string]string // kind to where it is from; what is not said is new. It is not changed but replaced
 	mounts               []mount
@@ -131,7 +132,7 @@ func (cs *Containers) make(ctx context.Context, name string) (*Ctr, error) {
 		state:   isNew,
 		next:    make(chan struct{}),
 		load:    load{last: time.Now()},
-		spec:    spec{env: []string{defaultPath}, cwd: "/", rootfs: []string{"host"}},
+		spec:    spec{env: []string{defaultPath}, cwd: "/", rootfs: []string{"host"}, caps: ns.DefaultCaps},
 	}
 	if c.owner.Uid != 0 {
 		c.spec.spaces = map[string]string{"user": "new"}

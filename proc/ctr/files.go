@@ -17,6 +17,7 @@ import (
 // The files of a container.
 var files = share(fs.Table[*Ctr]{
 	fs.Lines("args", 0644, (*Ctr).args, (*Ctr).clearArgs, (*Ctr).addArgs),
+	fs.Value("bcaps", 0644, (*Ctr).bcaps, (*Ctr).setBcaps),
 	fs.Text("cgroup", 0444, (*Ctr).cgroup),
 	fs.Special("console", 0600, (*Ctr).openConsole).If((*Ctr).hasTTY),
 	fs.Ctl("ctl", 0600, (*Ctr).self, verbs.Do),

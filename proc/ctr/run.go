@@ -162,8 +162,8 @@ func (c *Ctr) clone(ctx context.Context, r *run, s spec) error {
 		Domainname: s.domainname,
 		Root:       root,
 		Mounts:     mounts,
-		Caps:       ns.DefaultCaps,
-		Filter:     ns.DefaultFilter(ns.DefaultCaps),
+		Caps:       s.caps,
+		Filter:     ns.DefaultFilter(s.caps),
 	}
 	if err = c.enterSpaces(&s, &r.spec); err != nil {
 		closeSpaces(r.spec.Join)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +33,9 @@ var verbs = ctl.Table[*Ctr]{
 	ctl.Verb("resize COLS ROWS", (*Ctr).resize),
 	ctl.Verb("killonclose", (*Ctr).killonclose),
 	ctl.Verb("args CMD [ARG...]", (*Ctr).setArgs),
+	ctl.Verb("bcaps WORD...", func(c *Ctr, ctx context.Context, args []string) error {
+		return c.setBcaps(ctx, strings.Join(args, " "))
+	}),
 	ctl.Verb("cwd DIR", said((*Ctr).setCwd)),
 	ctl.Verb("domainname NAME", said((*Ctr).setDomainname)),
 	ctl.Verb("env NAME=VALUE", said((*Ctr).addEnv)),
