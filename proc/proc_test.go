@@ -156,7 +156,7 @@ func TestExecError(t *testing.T) {
 		"dir /nonesuch":           `dir "/nonesuch": no such file or directory`,
 		"user nosuch":             `user: no such user: "nosuch"`,
 		"kill FOO":                `kill: no such signal: "FOO"`,
-		"label 12":                `label: not a file name, or a number's: "12"`,
+		"label 12":                `label: numbers and clone are taken: "12"`,
 		"env x":                   `env: not NAME=VALUE: "x"`,
 		"frob":                    `unknown control message: "frob"`,
 		"label a\nfrob\nlabel b":  `line 2: unknown control message: "frob"`,

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -180,11 +181,16 @@ func (j *Job) setEnv(name, line string) {
 	j.env = append(j.env, line)
 }
 
+// setLabel gives the process a name in the directory, which numbers and clone have already.
 func (p *Proc) setLabel(_ context.Context, args []string) error {
-	if _, err := strconv.Atoi(args[0]); err == nil || args[0] == "clone" || args[0] == "" || strings.ContainsAny(args[0], "/\x00") || args[0] == "." || args[0] == ".." || len(args[0]) > 255 {
-		return fmt.Errorf("label: not a file name, or a number's: %q", args[0])
+	l := args[0]
+	if _, err := strconv.Atoi(l); err == nil || l == "clone" {
+		return fmt.Errorf("label: numbers and clone are taken: %q", l)
 	}
-	return p.change("label", func(j *Job) { j.label = args[0] })
+	if l == "" || l == "." || l == ".." || len(l) > 255 || strings.ContainsAny(l, "/\x00") || !utf8.ValidString(l) {
+		return fmt.Errorf("label: not a file name: %q", l)
+	}
+	return p.change("label", func(j *Job) { j.label = l })
 }
 
 func (p *Proc) killonclose(context.Context, []string) error {
