@@ -1,6 +1,7 @@
 package ns
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -348,7 +350,7 @@ func TestSignalNames(t *testing.T) {
 
 // No text of a process makes a parser panic, or gives more than it holds.
 func FuzzParsers(f *testing.F) {
-	for _, name := range []string{"stat", "status", "limits", "cmdline", "mountinfo", "fdinfo/0"} {
+	for _, name := range []string{"stat", "status", "limits", "cmdline", "mountinfo", "fdinfo/0", "cgroup"} {
 		if text, err := os.ReadFile("/proc/self/" + name); err == nil {
 			f.Add(text)
 		}
@@ -361,6 +363,19 @@ func FuzzParsers(f *testing.F) {
 			t.Errorf("%d groups of %d bytes", len(s.Groups), len(text))
 		}
 		parseLimits(text)
+		ParseLimit(string(text))
+		parseBytes(string(text))
+		parseLinks(string(text))
+		ParseCaps(string(text))
+		keyValue(string(text), "populated")
+		if all, err := parseMemberships(text); err == nil {
+			for _, m := range all {
+				if m.Path == "" || m.Path[0] != '/' || strings.Contains(m.Path, "\n") {
+					t.Errorf("group %q", m.Path)
+				}
+			}
+		}
+		mountinfo.GetMountsFromReader(bytes.NewReader(text), nil)
 		words(text)
 		parseNS(string(text))
 		ParseSignal(string(text))
