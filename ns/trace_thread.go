@@ -33,6 +33,10 @@ type seenCall struct {
 type userDispatch struct{ mode, selector, offset, len uint64 }
 
 const (
+	// Of kernels that have no sets of registers, as User-Mode Linux; arm64 has only those, and answers EIO again.
+	ptraceGetRegs = 12
+	ptraceSetRegs = 13
+
 	ptraceGetSigmask = 0x420a
 	ptraceSetSigmask = 0x420b
 	syscallStop      = unix.SIGTRAP | 0x80
@@ -52,7 +56,11 @@ func (t *tracee) ptrace(request int, addr, data uintptr) error {
 
 func (t *tracee) getRegs(r *regs) error {
 	v := unix.Iovec{Base: (*byte)(unsafe.Pointer(r)), Len: uint64(regsSize)}
-	if err := t.ptrace(unix.PTRACE_GETREGSET, prStatus, uintptr(unsafe.Pointer(&v))); err != nil {
+	err := t.ptrace(unix.PTRACE_GETREGSET, prStatus, uintptr(unsafe.Pointer(&v)))
+	if err == unix.EIO {
+		err = t.ptrace(ptraceGetRegs, 0, uintptr(unsafe.Pointer(r)))
+	}
+	if err != nil {
 		return err
 	}
 	if v.Len != uint64(regsSize) || !r.native() {
@@ -63,7 +71,11 @@ func (t *tracee) getRegs(r *regs) error {
 
 func (t *tracee) setRegs(r *regs) error {
 	v := unix.Iovec{Base: (*byte)(unsafe.Pointer(r)), Len: uint64(regsSize)}
-	return t.ptrace(unix.PTRACE_SETREGSET, prStatus, uintptr(unsafe.Pointer(&v)))
+	err := t.ptrace(unix.PTRACE_SETREGSET, prStatus, uintptr(unsafe.Pointer(&v)))
+	if err == unix.EIO {
+		err = t.ptrace(ptraceSetRegs, 0, uintptr(unsafe.Pointer(r)))
+	}
+	return err
 }
 
 // wait waits for the next stop of the thread: its wait status. That may take long, when the process has been frozen: then
