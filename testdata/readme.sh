@@ -20,12 +20,8 @@ while IFS= read -r line; do
 	'       '*)
 		[ "$on" ] || continue
 		line=${line#       } line=${line//"/n/ctrfs"/$1}
-		case $n in
-		2) line="exec 9<${line#cat }; cat <&9 & WAIT=\$!" ;; # it blocks until what follows has been done
-		10) line=${line/%ctl/ctl || :} ;;                   # what it is to show is a failure
-		esac
+		[ $n != 10 ] || line=${line/%ctl/ctl || :} # what it is to show is a failure
 		script+=$line$'\n'
-		[[ $line != *'kill TERM'* ]] || script+=$'wait $WAIT\n'
 		;;
 	esac
 done <"$here/../README.md"
