@@ -171,7 +171,8 @@ func ignoring(t testing.TB, cmd string) *turn {
 	t.Helper()
 	f := fifo(t)
 	s := shell(t, nil)
-	pid := s.num("export %s=\"read x <'%s'; exec sh -c '%s'\"; exec %s", ignorer, f.Name(), strings.ReplaceAll(cmd, "$", `\$`), os.Args[0])
+	script := fmt.Sprintf("read x <'%s'; exec sh -c '%s'", f.Name(), cmd)
+	pid := s.num("export %s=\"%s\"; exec %s", ignorer, strings.ReplaceAll(script, "$", `\$`), os.Args[0]) // a test's name may have a $ too
 	return &turn{s, pid, f}
 }
 
