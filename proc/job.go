@@ -195,6 +195,7 @@ func (ps *Processes) watch(j *Job) {
 		j.ended = exit.At
 	}
 	parked := ps.unpark(j)
+	j.nowait = j.nowait || parked != nil // nobody asks how it ended before it was anything, but who has it open
 	if !j.gone && !j.pinned {
 		j.expiry = time.AfterFunc(recordTime-time.Since(j.ended), func() { ps.forget(j) })
 	}
