@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -69,6 +70,31 @@ func TestFeatures(t *testing.T) {
 	for n, what := range takenOver {
 		if !shown[n] {
 			t.Errorf("no script shows %d: %s", n, what)
+		}
+	}
+}
+
+// The guests' script says every verb.
+func TestGuestVerbs(t *testing.T) {
+	script, err := os.ReadFile("../../testdata/v9fs/verbs.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parked := false
+	said := map[string]bool{}
+	for line := range strings.Lines(string(script)) {
+		parked = (parked || line == "\tnew\n") && !strings.Contains(line, "state=running")
+		for verb := range procVerbs() {
+			if regexp.MustCompile(`[\s'"]` + verb + `[\s'"]`).MatchString(line) {
+				said[fmt.Sprint(verb, parked)] = true
+			}
+		}
+	}
+	for verb := range procVerbs() {
+		for _, state := range []bool{true, false} {
+			if !said[fmt.Sprint(verb, state)] {
+				t.Errorf("%s: not said to a process that is parked %v", verb, state)
+			}
 		}
 	}
 }

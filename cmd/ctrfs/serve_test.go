@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 	switch role, _, _ := strings.Cut(os.Getenv("CTRFS_TEST_ROLE"), " "); role {
 	case "ctrfs":
 		main()
+	case "work":
+		work()
 	case "connect":
 		connect(os.Args[1], len(os.Args) > 2)
 	case "pass":

@@ -1,11 +1,22 @@
 package main
 
 import (
+	"bufio"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 var buildWork = sync.OnceValues(func() (program string, err error) {
@@ -29,4 +40,52 @@ func workProgram(t testing.TB) string {
 		lacking(t, "needs a C compiler: "+err.Error())
 	}
 	return program
+}
+
+// work is a Go program at work, as testdata/work.c in the kind threads.
+func work() {
+	var counts [3]atomic.Int64
+	var wrong atomic.Bool
+	for i := range 2 {
+		go func() {
+			want := sha256.Sum256(make([]byte, 4096))
+			for {
+				if sha256.Sum256(make([]byte, 4096)) != want {
+					wrong.Store(true)
+				}
+				counts[i].Add(1)
+			}
+		}()
+	}
+	go func() {
+		for {
+			before := time.Now()
+			time.Sleep(time.Millisecond)
+			if time.Since(before) < time.Millisecond {
+				wrong.Store(true)
+			}
+			counts[2].Add(1)
+		}
+	}()
+	l, err := net.Listen("unix", "@work-"+strconv.Itoa(os.Getpid()))
+	if err != nil {
+		panic(err)
+	}
+	go func() {
+		for {
+			if c, err := l.Accept(); err == nil {
+				go io.Copy(c, c)
+			}
+		}
+	}()
+	unix.Dup3(0, 9, 0)
+	fmt.Println("ready")
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		for i := range counts {
+			for before := counts[i].Load(); counts[i].Load() == before; {
+				runtime.Gosched()
+			}
+		}
+		fmt.Println(map[bool]string{false: "right", true: "WRONG"}[wrong.Load()])
+	}
 }
