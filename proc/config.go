@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -37,8 +38,14 @@ func (p *Proc) config(context.Context) (string, error) {
 	return string(text) + "\n", err
 }
 
-// setConfig does what the object says by the verbs that say the same.
+// setConfig does what the object says by the verbs that say the same. While that failed no program is executed: a shell does
+// not hear what a close answers.
 func (p *Proc) setConfig(ctx context.Context, text string) error {
+	err := p.configure(ctx, text)
+	return cmp.Or(err, p.change("config", func(j *Job) { j.config = err }))
+}
+
+func (p *Proc) configure(ctx context.Context, text string) error {
 	d := json.NewDecoder(strings.NewReader(text))
 	d.DisallowUnknownFields()
 	var in spec.Process

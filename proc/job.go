@@ -28,6 +28,7 @@ type Job struct {
 	user   ns.Cred
 	stdio  *Stdio // changed only by who has the turn
 	label  string
+	config error // why the last one that was written was not taken
 	args   []string
 	env    []string
 	held   bool // the file that opening clone gave is open

@@ -217,6 +217,9 @@ func (p *Proc) exec(ctx context.Context, args []string) error {
 		ps, j := p.space.Processes, p.job
 		ps.mu.Lock()
 		defer ps.mu.Unlock()
+		if j.config != nil {
+			return nil, nil, fmt.Errorf("exec: %w", j.config)
+		}
 		if len(args) == 0 {
 			args = j.args
 		}
