@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -23,7 +21,7 @@ import (
 // ask the scheduler: a perf event of p's first thread on the tracepoint sched_switch, with the filter that it goes
 // to sleep as stopped. The process and its tools notice nothing; it costs p well under a microsecond for
 // each time that it leaves a processor while somebody waits, and us two pages. It needs CAP_PERFMON and a
-// kernel with perf events and tracefs, which need not be mounted; the error is errors.ErrUnsupported without.
+// kernel with perf events and tracefs, which need not be mounted; see StopEvents.
 func Stopped(ctx context.Context, p *Process) (stopped bool, err error) {
 	w, err := watching.join(p, false)
 	if err != nil {
@@ -44,7 +42,7 @@ func Stopped(ctx context.Context, p *Process) (stopped bool, err error) {
 		}
 	}
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("stopped: %w", err)
 	}
 	defer ev.close()
 	stop := make(chan struct{})
@@ -70,6 +68,19 @@ func Stopped(ctx context.Context, p *Process) (stopped bool, err error) {
 	case <-ctx.Done():
 		return false, context.Cause(ctx)
 	}
+}
+
+// StopEvents says what Stopped lacks here, an errors.ErrUnsupported; nil: nothing.
+func StopEvents() error {
+	ev, err := stopEvent(unix.Getpid())
+	if err == nil {
+		ev.close()
+	}
+	return err
+}
+
+func needs(what string, err error) error {
+	return &tracedError{fmt.Sprintf("needs %s: %v", what, err), errors.ErrUnsupported}
 }
 
 // A perfEvent waits for the first time that something happens.
@@ -113,7 +124,9 @@ func stopEvent(pid int) (perfEvent, error) {
 	case unix.ESRCH:
 		return perfEvent{}, ErrExited
 	case unix.EACCES, unix.EPERM:
-		return perfEvent{}, fmt.Errorf("wait for a stop: without CAP_PERFMON: %w", fs.ErrPermission)
+		return perfEvent{}, needs("the capability perfmon", err)
+	case unix.ENOSYS:
+		return perfEvent{}, needs("the kernel's perf events (CONFIG_PERF_EVENTS)", err)
 	default:
 		return perfEvent{}, fmt.Errorf("perf event: %w", err)
 	}
@@ -148,9 +161,12 @@ func armStop(fd int) (ring []byte, err error) {
 }
 
 // switchID is the number of the tracepoint sched_switch, read from a tracefs that is mounted nowhere.
-var switchID = sync.OnceValues(func() (uint64, error) {
+var switchID = once(func() (uint64, error) {
 	lacks := func(err error) (uint64, error) {
-		return 0, fmt.Errorf("wait for a stop: %w: tracefs: %w", errors.ErrUnsupported, err)
+		if err == unix.EPERM {
+			return 0, needs("the capability sys_admin, to read tracefs", err)
+		}
+		return 0, needs("the kernel's tracefs with its events (CONFIG_EVENT_TRACING)", err)
 	}
 	ctx, err := unix.Fsopen("tracefs", unix.FSOPEN_CLOEXEC)
 	if err != nil {

@@ -3,9 +3,10 @@ package ns
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
+	"os/exec"
 	"runtime"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -13,14 +14,33 @@ import (
 
 func needStops(t testing.TB) {
 	t.Helper()
-	e, err := stopEvent(os.Getpid())
-	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENOSYS) {
+	err := StopEvents()
+	if errors.Is(err, errors.ErrUnsupported) {
 		lacks(t, "needs perf events: %v", err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.close()
+}
+
+// A server of a user's own says what it lacks.
+func TestStoppedLacks(t *testing.T) {
+	const role = "NS_TEST_STOPPED"
+	if os.Getenv(role) == "" {
+		needsRoot(t)
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestStoppedLacks$", "-test.v")
+		cmd.Env = append(os.Environ(), role+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	_, err := Stopped(withTimeout(t), open(t, os.Getpid()))
+	const want = "stopped: needs the capability sys_admin, to read tracefs: operation not permitted"
+	if err == nil || err.Error() != want || !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("%v, want %s", err, want)
+	}
 }
 
 func TestStopped(t *testing.T) {

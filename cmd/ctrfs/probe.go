@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"ctrfs/ns"
 )
 
 // release is what this binary was built from.
@@ -40,6 +42,7 @@ var features = []struct {
 	{"memfd", "3.17", memfd},
 	{"mount-api", "5.2", mountAPI},
 	{"proc-connector", "2.6.15", procConnector},
+	{"stop-events", "5.2", ns.StopEvents},
 	{"9p", "2.6.14", func() error { return fileSystem("9p") }},
 	{"fuse", "2.6.14", devFuse},
 }
