@@ -87,6 +87,9 @@ func OpenJoin(c Cred, p *Process, kinds []string, cgroup bool) (j *Join, err err
 			if fd >= 0 {
 				unix.Close(fd)
 			}
+			if err == fs.ErrPermission {
+				err = fmt.Errorf("%s of process %d: %w", name, p.pid, err)
+			}
 			return nil, err
 		}
 		return os.NewFile(uintptr(fd), name), nil
@@ -94,9 +97,9 @@ func OpenJoin(c Cred, p *Process, kinds []string, cgroup bool) (j *Join, err err
 	for _, kind := range kinds {
 		switch {
 		case kindFlag(kind) == 0:
-			return nil, noKind(kind)
+			return nil, fmt.Errorf("no such kind of namespace: %q", kind)
 		case kind == "pid" || kind == "user":
-			return nil, fmt.Errorf("join %s: Linux gives it to children only: %w", kind, errors.ErrUnsupported)
+			return nil, fmt.Errorf("%s: Linux gives it to children only: %w", kind, errors.ErrUnsupported)
 		}
 		if all {
 			its, err := p.Namespace(kind)
@@ -138,7 +141,7 @@ func (j *Join) Close() error {
 func (m *Pctl) Check() error {
 	for _, k := range m.Unshare {
 		if kindFlag(k) == 0 {
-			return noKind(k)
+			return fmt.Errorf("unshare: no such kind of namespace: %q", k)
 		}
 		if m.Join != nil && slices.Contains(m.Join.Kinds, k) {
 			return fmt.Errorf("unshare and join of %s: %w", k, unix.EINVAL)
@@ -159,10 +162,6 @@ func (m *Pctl) Check() error {
 }
 
 const maxPctlFDs = 512 // a plan of so many steps fits into the stub's room, and a message into an argument
-
-func noKind(kind string) error {
-	return fmt.Errorf("no such kind of namespace: %q: %w", kind, unix.EINVAL)
-}
 
 // flags are the namespaces that are made new.
 func (m *Pctl) flags() (flags uint64) {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"ctrfs/fs"
 	"ctrfs/ns"
 )
 
@@ -68,13 +69,13 @@ func (p *Proc) rfork(ctx context.Context, args []string) error {
 	for _, l := range args[0] {
 		word := letters[l]
 		if word == "" {
-			return fmt.Errorf("rfork: not one of nNeEsfFm: %q", l)
+			return fmt.Errorf("rfork: not one of nNeEsfFm: %q", string(l))
 		}
 		words = append(words, word)
 	}
 	for _, pair := range []string{"ns", "env", "fd"} { // Plan 9 refuses what Inferno ranks
 		if slices.Contains(words, "new"+pair) && slices.Contains(words, "fork"+pair) {
-			return fmt.Errorf("bad arg in system call")
+			return fmt.Errorf("rfork: bad arg in system call: %q", args[0])
 		}
 	}
 	return p.pctl(ctx, words, nil)
@@ -131,7 +132,11 @@ func (p *Proc) join(ctx context.Context, args []string) error {
 // target is the process called so: by its number, or by the container whose first process it is.
 func (p *Proc) target(ctx context.Context, name string) (*ns.Process, error) {
 	if n, err := strconv.Atoi(name); err == nil {
-		return ns.Open(n)
+		p, err := ns.Open(n)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("no such process: %d", n)
+		}
+		return p, err
 	}
 	if f := p.space.Processes.First; f != nil {
 		return f(ctx, name)

@@ -1,6 +1,7 @@
 package ctr
 
 import (
+	"errors"
 	"testing"
 
 	"ctrfs/fs"
@@ -23,7 +24,7 @@ func TestGroup(t *testing.T) {
 				"ctl": other.Echo("t/ctl", "closeio"), "env": other.Echo("t/env", "A=b"), "args": other.Echo("t/args", "x"),
 				"mv": fs.Move(other.Ctx, other.Root, "t", "t"),
 			} {
-				if (err == fs.ErrPerm) == s.set.Shared {
+				if errors.Is(err, fs.ErrPerm) == s.set.Shared {
 					t.Errorf("what is user %d's, shared %v: %s: %v", owner.Uid, s.set.Shared, what, err)
 				}
 			}

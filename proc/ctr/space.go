@@ -232,7 +232,7 @@ func (cs *Containers) First(ctx context.Context, name string) (*ns.Process, erro
 		return nil, fmt.Errorf("no such container: %q", name)
 	}
 	if !c.may(fs.ClientOf(ctx)) {
-		return nil, fs.ErrPerm
+		return nil, fmt.Errorf("container %q: %w", name, fs.ErrPerm)
 	}
 	r, err := c.current()
 	if err == nil {
