@@ -23,6 +23,12 @@ func (s *Scratch) Close() {
 	s.root, s.user = nil, nil
 }
 
+// Files are what the layer lives in as long as somebody has them open; nil: there is none, or no user namespace.
+func (s *Scratch) Files() (root, user *os.File) { return s.root, s.user }
+
+// Restore makes it the layer that lives in files.
+func (s *Scratch) Restore(root, user *os.File) { s.root, s.user = root, user }
+
 // keep takes the root that a new container gave back in place of the one that it was given, which is now
 // mounted in it: before Linux 6.15 nothing can be done with that but once.
 func (s *Scratch) keep(root *os.File) {

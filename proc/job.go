@@ -26,7 +26,8 @@ type Job struct {
 	turn   chan struct{} // immutable: has a token while somebody makes it carry out a plan, or ends it
 	parked *ns.Parked    // nil once its program runs; changed only by who has the turn
 	user   ns.Cred
-	stdio  *Stdio // changed only by who has the turn
+	stdio  *Stdio   // changed only by who has the turn
+	as     *ns.Cred // whom the program runs as, where the space has its own users and one was said
 	label  string
 	config error // why the last one that was written was not taken
 	args   []string
@@ -344,6 +345,33 @@ func (j *Job) Ready() error {
 	err := j.setBusy(false)
 	<-j.turn
 	return err
+}
+
+// Name is what no other job has, ever.
+func (j *Job) Name() string { return j.name }
+
+// Waits says whether the job is parked still.
+func (j *Job) Waits() bool {
+	mu := &j.space.Processes.mu
+	mu.Lock()
+	defer mu.Unlock()
+	return j.parked != nil
+}
+
+// Finish says again what is done when the program of a job runs that waits since before this server: spec is what it was
+// created with, for a user of the space's.
+func (j *Job) Finish(spec func(user ns.Cred) ns.Spec) {
+	mu := &j.space.Processes.mu
+	mu.Lock()
+	defer mu.Unlock()
+	if j.parked == nil {
+		return
+	}
+	user := ns.Cred{}
+	if j.as != nil {
+		user = *j.as
+	}
+	j.parked.Finish(spec(user))
 }
 
 // Unpin ends the record of a pinned job and lets it go; what is open goes on.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +31,7 @@ type jobText struct {
 	Files  []string
 
 	Args, Env []string `json:",omitempty"` // while it is parked
+	As        *ns.Cred `json:",omitempty"`
 }
 
 const jobPrefix = "job "
@@ -41,7 +43,7 @@ func (j *Job) text() jobText {
 		Pinned: j.pinned, Parked: j.parked != nil, Killed: j.killed, NoWait: j.nowait, Files: j.files,
 	}
 	if text.Parked {
-		text.Args, text.Env = j.args, j.env
+		text.Args, text.Env, text.As = slices.Clone(j.args), slices.Clone(j.env), j.as
 	}
 	return text
 }
@@ -212,7 +214,7 @@ func (ps *Processes) again(h *ns.Held, accounts *fs.Accounts, space func(id stri
 	new := &Job{
 		proc: h.Process, name: h.Name, space: s, account: stdio.account, inside: text.Inside, owner: text.Owner, user: text.User, label: text.Label,
 		pinned: text.Pinned, killed: text.Killed, nowait: text.NoWait, files: text.Files, stdio: stdio,
-		args: text.Args, env: text.Env, turn: make(chan struct{}, 1), over: make(chan struct{}),
+		args: text.Args, env: text.Env, as: text.As, turn: make(chan struct{}, 1), over: make(chan struct{}),
 	}
 	_, ended := ns.Exited(h.Process)
 	if stub := files["stub"]; stub != nil {

@@ -147,7 +147,10 @@ func (p *Proc) become(ctx context.Context, args []string) error {
 			return err
 		}
 		if f := p.space.Become; f != nil {
-			return f(parked, user)
+			if err := f(parked, user); err != nil {
+				return err
+			}
+			return p.change("user", func(j *Job) { j.as = &user })
 		}
 		if err := parked.Become(ctx, user); err != nil {
 			return fmt.Errorf("user %q: %w", args[0], err)

@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ctrfs/ns"
-	"ctrfs/proc"
 )
 
 // takeUp goes on where the server before this one has stopped.
@@ -20,16 +19,8 @@ func (s *server) takeUp(keeper *ns.Keeper) error {
 	if err != nil {
 		return err
 	}
-	s.feed.Seq = &numbers[0]
-	_, err = s.processes.Again(s.srv.Accounts, func(id string) (*proc.Space, func()) {
-		if id != "" {
-			return nil, nil
-		}
-		return s.machine, nil
-	})
-	if err != nil {
-		s.srv.Log.Error("take up", "error", err)
-	}
+	s.feed.Seq, s.ctrs.Qids = &numbers[0], &numbers[1]
+	s.ctrs.Again(s.srv.Accounts, s.machine)
 	return nil
 }
 

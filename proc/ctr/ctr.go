@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -30,7 +29,10 @@ type Containers struct {
 	Uid, Gid  uint32 // the owner of /ctr, who may make containers, and its group
 	Shared    bool   // what is the owner's is the group's too
 
-	mu    sync.Mutex // guards what follows, and the name and the number of each container
+	// Qids counts containers, so that none has the number of another, ever; nil: from 0.
+	Qids *uint64
+
+	mu    sync.Mutex // guards what follows, *Qids, and the name and the number of each container
 	names map[string]*Ctr
 	xids  map[uint32]*Ctr
 	ids   map[string]*Ctr
@@ -54,19 +56,23 @@ type Ctr struct {
 	turn    chan struct{} // has a token while a verb changes the state
 	scratch ns.Scratch    // used by who has the turn
 
-	mu    sync.Mutex // guards what follows; it is taken before Containers.mu
-	name  string
-	xid   uint32
-	state state
-	spec  spec
-	run   *run // the present or the last one
-	load  load
-	forks uint64        // in groups before this one
-	group *ns.Group     // nil before the first run, after one whose processes were killed by it, and where none may be made
-	next  chan struct{} // closed when there is a run, or the container is gone
-	gone  bool
-	held  bool // the file that opening clone gave is open
-	bound bool // it is killed when that is closed
+	mu        sync.Mutex // guards what follows; it is taken before Containers.mu
+	name      string
+	xid       uint32
+	state     state
+	spec      spec
+	run       *run // the present or the last one
+	load      load
+	forks     uint64        // in groups before this one
+	group     *ns.Group     // nil before the first run, after one whose processes were killed by it, and where none may be made
+	next      chan struct{} // closed when there is a run, or the container is gone
+	gone      bool
+	held      bool     // the file that opening clone gave is open
+	unwritten bool     // and nothing was written to it yet
+	bound     bool     // it is killed when that is closed
+	files     []string // what the keeper has of the scratch layer
+
+	saving sync.Mutex // held while the keeper is told, so that it hears the news last
 }
 
 // A spec is what the next start will run.
@@ -107,9 +113,6 @@ const (
 	lastXid  = 65535
 )
 
-// qids counts containers: none has the number of another, ever.
-var qids atomic.Uint64
-
 // make makes a container in the state new for the client of ctx; its name is its number if none is given.
 func (cs *Containers) make(ctx context.Context, name string) (*Ctr, error) {
 	client := fs.ClientOf(ctx)
@@ -124,7 +127,6 @@ func (cs *Containers) make(ctx context.Context, name string) (*Ctr, error) {
 	c := &Ctr{
 		set:     cs,
 		id:      hex.EncodeToString(id[:]),
-		qid:     1<<63 | (qids.Add(1)+1)<<8,
 		owner:   ns.Cred{Uid: client.Uid, Gid: client.Gid, Groups: client.Groups},
 		account: client.Account,
 		made:    time.Now(),
@@ -137,11 +139,11 @@ func (cs *Containers) make(ctx context.Context, name string) (*Ctr, error) {
 	if c.owner.Uid != 0 {
 		c.spec.spaces = map[string]string{"user": "new"}
 	}
-	c.space = c.members()
 	cs.mu.Lock()
-	if cs.names == nil {
-		cs.names, cs.xids, cs.ids = map[string]*Ctr{}, map[uint32]*Ctr{}, map[string]*Ctr{}
-	}
+	cs.begin()
+	*cs.Qids++
+	c.qid = 1<<63 | (*cs.Qids+1)<<8
+	c.space = c.members()
 	for x := uint32(firstXid); x <= lastXid && c.xid == 0; x++ {
 		if cs.xids[x] == nil {
 			c.xid = x
@@ -161,11 +163,24 @@ func (cs *Containers) make(ctx context.Context, name string) (*Ctr, error) {
 		cs.names[name], cs.xids[c.xid], cs.ids[c.id] = c, c, c
 	}
 	cs.mu.Unlock()
+	if err == nil {
+		err = c.save()
+	}
 	if err != nil {
 		return nil, err
 	}
 	c.tell("create")
 	return c, nil
+}
+
+// begin is called with the lock before anything is made.
+func (cs *Containers) begin() {
+	if cs.names == nil {
+		cs.names, cs.xids, cs.ids = map[string]*Ctr{}, map[uint32]*Ctr{}, map[string]*Ctr{}
+	}
+	if cs.Qids == nil {
+		cs.Qids = new(uint64)
+	}
 }
 
 // checkName says whether a container may be called so. A colon belongs to the names of other engines' containers.
@@ -240,6 +255,7 @@ func (c *Ctr) forget() {
 	c.gone = true
 	close(c.next)
 	c.mu.Unlock()
+	c.unsave()
 	c.tell("delete")
 }
 
@@ -264,10 +280,11 @@ func (c *Ctr) rename(name string) error {
 	}
 	cs.mu.Unlock()
 	c.mu.Unlock()
-	if err == nil {
-		c.tell("rename")
+	if err != nil {
+		return err
 	}
-	return err
+	c.tell("rename")
+	return c.save()
 }
 
 // Name is the container's name now.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"ctrfs/fs"
@@ -128,30 +127,41 @@ func (n *clone) Open(ctx context.Context, _ fs.How) (fs.Handle, error) {
 		return nil, err
 	}
 	c.mu.Lock()
-	c.held = true
+	c.held, c.unwritten = true, true
 	c.mu.Unlock()
-	var written atomic.Bool
+	if err := c.save(); err != nil {
+		return nil, err
+	}
 	return fs.NewCtl(
 		c.self,
 		func(ctx context.Context, msg string) error {
 			err := verbs.Do(c, ctx, msg)
-			if err == nil {
-				written.Store(true)
+			if err == nil && c.wanted() {
+				return c.save()
 			}
 			return err
 		},
 		func(ctx context.Context) error {
 			c.mu.Lock()
 			c.held = false
-			bound := c.bound
+			bound, fresh := c.bound, c.unwritten
 			c.mu.Unlock()
 			if bound {
 				return c.killall(ctx, nil)
 			}
-			if written.Load() || c.now() != isNew {
+			if !fresh || c.now() != isNew {
 				return nil // somebody wants it
 			}
 			return c.delete(ctx, nil)
 		},
 	), nil
+}
+
+// wanted notes that somebody wants what opening clone made; it says whether that is news.
+func (c *Ctr) wanted() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	news := c.unwritten
+	c.unwritten = false
+	return news
 }

@@ -83,11 +83,15 @@ func (c *Ctr) get(f func() string) (string, error) {
 // change changes what the next start will run.
 func (c *Ctr) change(f func(*spec) error) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.gone {
-		return errNoCtr
+	err := error(errNoCtr)
+	if !c.gone {
+		err = f(&c.spec)
 	}
-	return f(&c.spec)
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return c.save()
 }
 
 func (c *Ctr) self(context.Context) (string, error) {

@@ -79,13 +79,16 @@ func (c *Ctr) thaw(ctx context.Context) error {
 // that has ended meanwhile, which waits for no turn.
 func (c *Ctr) move(from, to state, topic string) bool {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.state != from {
-		return false
+	moves := c.state == from
+	if moves {
+		c.state = to
+		c.set.Feed.Put(fs.Event{Topic: topic, Words: []string{"ctr=" + c.name}, Of: c.qid})
 	}
-	c.state = to
-	c.set.Feed.Put(fs.Event{Topic: topic, Words: []string{"ctr=" + c.name}, Of: c.qid})
-	return true
+	c.mu.Unlock()
+	if moves {
+		c.saved()
+	}
+	return moves
 }
 
 // awake says why the processes of the container carry out nothing now, if that is so.
@@ -115,7 +118,7 @@ func (c *Ctr) restart(ctx context.Context, _ []string) error {
 	r.again = true
 	c.mu.Unlock()
 	go c.rerun(r)
-	return nil
+	return c.save()
 }
 
 // rerun begins a new run when r is over, if that is still wanted.
@@ -141,6 +144,10 @@ func (c *Ctr) rerun(r *run) {
 // noMore makes the end of a run be the last word, also after a restart.
 func (c *Ctr) noMore(r *run) {
 	c.mu.Lock()
+	again := r.again
 	r.again = false
 	c.mu.Unlock()
+	if again {
+		c.saved()
+	}
 }

@@ -25,8 +25,9 @@ type run struct {
 	started time.Time // guarded by Ctr.mu; zero: its program was never started
 	ended   time.Time
 	exit    ns.Exit
-	failed  bool // its program could not be started
-	again   bool // another is to follow it
+	failed  bool      // its program could not be started
+	again   bool      // another is to follow it
+	killed  time.Time // when it will be, if it has not ended; zero: not
 	oom     oomWatch
 }
 
@@ -74,6 +75,9 @@ func (c *Ctr) begin(r *run, s state) {
 	close(c.next)
 	c.next = make(chan struct{})
 	c.mu.Unlock()
+	if err := c.saveWith(c.scratch.Files()); err != nil { // before what was there is dropped
+		c.set.Log.Error("save", "ctr", c.Name(), "error", err)
+	}
 	if old != nil && old.job != nil {
 		old.job.Unpin()
 	}
@@ -208,6 +212,7 @@ func (c *Ctr) began(r *run) {
 		c.state = isRunning
 	}
 	c.mu.Unlock()
+	c.saved()
 	c.tell("start", "pid="+strconv.Itoa(r.job.Process().Pid()))
 }
 
@@ -256,9 +261,13 @@ func (c *Ctr) watch(r *run) {
 	c.space.Told()
 	c.mu.Lock()
 	r.exit, r.ended = exit, time.Now()
+	if !exit.At.IsZero() {
+		r.ended = exit.At
+	}
 	c.state = isStopped
 	code := r.code()
 	c.mu.Unlock()
+	c.saved()
 	c.tell("exit", "pid="+strconv.Itoa(p.Pid()), "status="+code)
 	c.set.ran(-1)
 	close(r.done)

@@ -25,6 +25,7 @@ func (c *Ctr) members() *proc.Space {
 	return &proc.Space{
 		Processes: c.set.Processes,
 		Name:      c.Name,
+		ID:        c.id,
 		Pids:      c.pids,
 		Park:      c.enter,
 		Inside:    c.inside,

@@ -151,17 +151,19 @@ func (c *Ctr) end(ctx context.Context, r *run, wait time.Duration) error {
 		// The first process of a pid name space gets no signal that it has not asked for, but KILL.
 		return r.kill()
 	}
+	c.mu.Lock()
+	r.killed = time.Now().Add(wait)
+	c.mu.Unlock()
+	if err := c.save(); err != nil {
+		return err
+	}
 	if err := p.Signal(unix.SIGTERM); err != nil && !errors.Is(err, ns.ErrExited) {
 		return err
 	}
 	if err := c.thaw(ctx); err != nil {
 		return err
 	}
-	timer := time.AfterFunc(wait, func() { r.kill() }) // fails only where all has ended
-	go func() {
-		<-r.done
-		timer.Stop()
-	}()
+	r.killAt(wait)
 	return nil
 }
 
@@ -259,12 +261,13 @@ func (c *Ctr) delete(ctx context.Context, _ []string) error {
 // killonclose lets the container live no longer than the file that opening clone gave is open.
 func (c *Ctr) killonclose(context.Context, []string) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.held {
+	held := c.held
+	c.bound = c.bound || held
+	c.mu.Unlock()
+	if !held {
 		return errors.New("killonclose: the file that opening clone gave is closed")
 	}
-	c.bound = true
-	return nil
+	return c.save()
 }
 
 func (c *Ctr) closeio(context.Context, []string) error {
