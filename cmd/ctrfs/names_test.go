@@ -93,8 +93,8 @@ func TestHostileNames(t *testing.T) {
 	}{
 		"/ps": {-1, shown}, "/error": {-1, `\x1b[31m`}, "/proc/" + pid + "/args": {1, shown}, "/proc/" + pid + "/env": {-1, "H=" + shown},
 		"/proc/" + pid + "/cwd": {1, shown}, "/proc/" + pid + "/exe": {1, shown + "/" + shown}, "/proc/" + pid + "/fd": {-1, "f" + shown},
-		"/proc/" + pid + "/ns": {-1, "m" + shown}, "/proc/" + pid + "/status": {15, string([]rune(shown)[:8])},
-		"/proc/" + mine + "/status": {16, fs.Clean(label)}, "/ctr/new/args": {1, shown}, "/ctr/new/env": {2, "A=" + shown},
+		"/proc/" + pid + "/ns": {-1, "m" + shown}, "/proc/" + pid + "/status": {-1, string([]rune(shown)[:8])},
+		"/proc/" + mine + "/status": {-1, fs.Clean(label)}, "/ctr/new/args": {1, shown}, "/ctr/new/env": {2, "A=" + shown},
 		"/ctr/new/hostname": {1, shown}, "/ctr/new/domainname": {1, shown}, "/ctr/new/proc/1/hostname": {1, shown},
 	} {
 		text, err := c.cat(name)
