@@ -109,7 +109,9 @@ func (w *worker) look() sight {
 		}
 	}
 	mounts, _ := os.ReadFile(dir + "mountinfo")
-	s["mounts"] = strconv.Itoa(strings.Count(string(mounts), "\n"))
+	if s["mounts"] = "many"; strings.Count(string(mounts), "\n") == 1 { // those of the machine come and go
+		s["mounts"] = "1"
+	}
 	s["cwd"], _ = os.Readlink(dir + "cwd")
 	limits, _ := os.ReadFile(dir + "limits")
 	s["nofile"] = string(regexp.MustCompile(`Max open files.*`).Find(limits))
@@ -205,7 +207,7 @@ func TestMatrix(t *testing.T) {
 		{"waits for a vfork", nil, []string{program, "vfork"}, false, "process waits in the kernel ", vforks},
 		{"has ended", nil, []string{program, "read"}, false, "process exited$", ends},
 	} {
-		if testing.Short() && k.state != nil && !k.many { // half of them
+		if (testing.Short() || underRace) && !slices.Contains([]string{"sums", "has a filter", "has threads", "is a Go program and stopped"}, k.name) {
 			continue
 		}
 		t.Run(k.name, func(t *testing.T) {
