@@ -199,16 +199,27 @@ func dead(path string) error {
 	if fi.Mode().Type() != fs.ModeSocket {
 		return syscall.ENOTSOCK
 	}
-	c, err := net.Dial("unix", path)
-	if err == nil {
+	for range 10 {
+		c, err := net.Dial("unix", path)
+		switch {
+		case errors.Is(err, syscall.ECONNREFUSED):
+			return nil
+		case err != nil:
+			return err
+		}
+		// One that was killed, or whose keeper was, may not have ended yet. Then it hangs up; else it waits for what we say.
+		c.SetReadDeadline(time.Now().Add(dying))
+		_, err = c.Read(make([]byte, 1))
 		c.Close()
-		return errors.New("another server listens there")
+		if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
 	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return err
-	}
-	return nil
+	return errors.New("another server listens there")
 }
+
+// dying is how long a server that was killed may take to be gone.
+const dying = 100 * time.Millisecond
 
 // accept gives each connection to serve until the listener is closed. When there are no descriptors left those who wait are
 // turned away, which needs the one kept for that, rather than left without an answer; and that not as fast as they can come

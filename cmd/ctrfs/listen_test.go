@@ -156,7 +156,7 @@ func TestListenUnix(t *testing.T) {
 // However many begin at once, one listens and the others say why not.
 func TestListenUnixRace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sock")
-	for range 20 {
+	for range 5 {
 		dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 		if err != nil {
 			t.Fatal(err)
@@ -164,14 +164,14 @@ func TestListenUnixRace(t *testing.T) {
 		dead.SetUnlinkOnClose(false)
 		dead.Close()
 		got := make(chan net.Listener)
-		for range 8 {
+		for range 4 {
 			go func() {
 				l, _ := addr{"unix", path}.listen()
 				got <- l
 			}()
 		}
 		var all []net.Listener
-		for range 8 {
+		for range 4 {
 			if l := <-got; l != nil {
 				all = append(all, l)
 			}
@@ -318,4 +318,25 @@ func TestVanished(t *testing.T) {
 	if ms := option(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); ms == 0 || ms > 60000 {
 		t.Errorf("a reply is given up after %d ms", ms)
 	}
+}
+
+// A server that is about to end hangs up and is replaced.
+func TestListenUnixDying(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sock")
+	dying, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dying.SetUnlinkOnClose(false)
+	go func() {
+		if c, err := dying.Accept(); err == nil {
+			dying.Close()
+			c.Close()
+		}
+	}()
+	l, err := addr{"unix", path}.listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
 }
