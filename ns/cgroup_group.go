@@ -79,6 +79,9 @@ func (c *Cgroups) OpenGroup(name string) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
+	if life.parent == "" { // none may be made, so none was
+		return nil, fmt.Errorf("open cgroup %q: %w", name, fs.ErrNotExist)
+	}
 	g, err := c.open(life, file)
 	if err != nil {
 		return nil, fmt.Errorf("open cgroup %q: %w", name, err)

@@ -108,15 +108,16 @@ func (k *keeper) escapeOOM() {
 	}
 }
 
-// passSignals passes on what asks for the end; where there is no server, stop is called.
+// passSignals passes on what asks for the end, and calls stop: no other server is started then.
 func (k *keeper) passSignals(stop func()) {
 	c := make(chan os.Signal, 8)
 	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT)
 	signal.Ignore(syscall.SIGHUP) // of the terminal that it was started from
 	go func() {
 		for sig := range c {
-			if fd := k.server.Load(); fd < 0 || unix.PidfdSendSignal(int(fd), sig.(syscall.Signal), nil, 0) != nil {
-				stop()
+			stop()
+			if fd := k.server.Load(); fd >= 0 {
+				unix.PidfdSendSignal(int(fd), sig.(syscall.Signal), nil, 0) // fails only where it has ended
 			}
 		}
 	}()

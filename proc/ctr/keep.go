@@ -235,11 +235,11 @@ func (cs *Containers) again(h *ns.Held, accounts *fs.Accounts) (*Ctr, *keptCtr, 
 func (c *Ctr) goOn(k *keptCtr, jobs []*proc.Job) error {
 	ctx := context.Background()
 	group, err := c.set.Cgroups.OpenGroup(c.id)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPerm) {
-		return err
-	}
-	if err != nil {
+	if err != nil { // its pid name space is what holds it together then
 		group = nil
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPerm) {
+			c.set.Log.Error("take up", "ctr", c.Name(), "error", err)
+		}
 	}
 	var r *run
 	if k.Run != nil {
