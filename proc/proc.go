@@ -65,8 +65,8 @@ type Space struct {
 	// Become, if not nil, makes a parked process run its program as a user whom the space's own database has. The files of
 	// the process stay its maker's: the space's numbers of users may be other people's here.
 	Become func(parked *ns.Parked, user ns.Cred) error
-	// Awake, if not nil, says why its processes carry out nothing now, if that is so.
-	Awake func() error
+	// Awake, if not nil, lets one of its processes carry out something until done is called, or says why none does now.
+	Awake func() (done func(), err error)
 
 	untold int           // guarded by Processes.mu: its jobs whose end was not told yet
 	quiet  chan struct{} // likewise: closed when there is none; made by who waits

@@ -105,16 +105,18 @@ func (p *Proc) use(ctx context.Context, verb string, f func(*ns.Parked) error) e
 	if p.job == nil {
 		return fmt.Errorf("%s: %w", verb, errRunning)
 	}
-	if f := p.space.Awake; f != nil {
-		if err := f(); err != nil {
-			return fmt.Errorf("%s: %w", verb, err)
-		}
-	}
 	select {
 	case p.job.turn <- struct{}{}:
 		defer func() { <-p.job.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+	if f := p.space.Awake; f != nil {
+		done, err := f()
+		if err != nil {
+			return fmt.Errorf("%s: %w", verb, err)
+		}
+		defer done()
 	}
 	var parked *ns.Parked
 	if err := p.change(verb, func(j *Job) { parked = j.parked }); err != nil {

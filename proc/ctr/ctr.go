@@ -72,6 +72,10 @@ type Ctr struct {
 	bound     bool     // it is killed when that is closed
 	files     []string // what the keeper has of the scratch layer
 
+	busy    int           // verbs of its processes under way
+	idle    chan struct{} // closed when there is none; made by pause, which waits for that
+	pausing bool          // and lets none begin
+
 	saving sync.Mutex // held while the keeper is told, so that it hears the news last
 }
 

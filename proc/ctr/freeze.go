@@ -31,7 +31,14 @@ func (c *Ctr) pause(ctx context.Context, _ []string) error {
 	}
 	brief, cancel := context.WithTimeout(ctx, pauseTime)
 	defer cancel()
-	err = r.group.Freeze(brief)
+	defer func() {
+		c.mu.Lock()
+		c.pausing = false
+		c.mu.Unlock()
+	}()
+	if err = c.quiet(brief); err == nil {
+		err = r.group.Freeze(brief)
+	}
 	if err == nil && c.move(isRunning, isPaused, "pause") {
 		return nil
 	}
@@ -91,12 +98,45 @@ func (c *Ctr) move(from, to state, topic string) bool {
 	return moves
 }
 
-// awake says why the processes of the container carry out nothing now, if that is so.
-func (c *Ctr) awake() error {
-	if c.now() == isPaused {
-		return fs.Err(unix.EBUSY, "container is paused")
+// awake lets a process of the container carry out something until done is called, for which pause waits: if it were stopped
+// in the middle its client would have to wait until somebody else says resume.
+func (c *Ctr) awake() (done func(), err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state == isPaused || c.pausing {
+		return nil, fs.Err(unix.EBUSY, "container is paused")
 	}
-	return nil
+	c.busy++
+	return c.done, nil
+}
+
+func (c *Ctr) done() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.busy--; c.busy == 0 && c.idle != nil {
+		close(c.idle)
+		c.idle = nil
+	}
+}
+
+// quiet makes awake refuse until c.pausing is taken back, and waits for those whom it has let.
+func (c *Ctr) quiet(ctx context.Context) error {
+	c.mu.Lock()
+	c.pausing = true
+	if c.busy > 0 && c.idle == nil {
+		c.idle = make(chan struct{})
+	}
+	idle := c.idle
+	c.mu.Unlock()
+	if idle == nil {
+		return nil
+	}
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // restart ends the run as stop does, and begins another when it is over. It answers when it has asked. A stop or a kill
@@ -141,11 +181,15 @@ func (c *Ctr) rerun(r *run) {
 	}
 }
 
-// noMore makes the end of a run be the last word, also after a restart.
-func (c *Ctr) noMore(r *run) {
+// noMore makes the end of the run be the last word, also after a restart, be it that it has ended and the next has not begun.
+// Who calls has the turn.
+func (c *Ctr) noMore() {
 	c.mu.Lock()
-	again := r.again
-	r.again = false
+	r := c.run
+	again := r != nil && r.again
+	if again {
+		r.again = false
+	}
 	c.mu.Unlock()
 	if again {
 		c.saved()

@@ -2,6 +2,7 @@ package ctr
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -154,4 +155,63 @@ func TestRestart(t *testing.T) {
 	}
 	s.Rmdir("r")
 	check()
+}
+
+// A verb of a process in the container that is under way when pause comes is done before it, and none begins meanwhile: stopped in the
+// middle it would wait until somebody says resume.
+func TestPauseWaits(t *testing.T) {
+	s := newSession(t)
+	s.into("p", isRunning)
+	c, err := s.set.find("p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, err := c.awake()
+	if err != nil {
+		t.Fatal(err)
+	}
+	paused := make(chan error)
+	go func() { paused <- s.Echo("p/ctl", "pause") }()
+	for err == nil && s.Ctx.Err() == nil {
+		var end func()
+		if end, err = c.awake(); err == nil {
+			end()
+			runtime.Gosched()
+		}
+	}
+	if got := c.now(); got != isRunning || err == nil || err.Error() != "container is paused" {
+		t.Errorf("%s, %v", got, err)
+	}
+	done()
+	if err := <-paused; err != nil || c.now() != isPaused {
+		t.Errorf("%v, %s", err, c.now())
+	}
+	s.Write("p/ctl", "resume")
+	if end, err := c.awake(); err != nil {
+		t.Error(err)
+	} else {
+		end()
+	}
+	s.end("p")
+}
+
+// What ends a container is the last word also when the run that restart ended is over and the next has not begun.
+func TestEndBetweenRuns(t *testing.T) {
+	s := newSession(t)
+	for _, verb := range []string{"stop", "kill", "kill KILL 0", "killall"} {
+		s.into("r", isStopped)
+		c, err := s.set.find("r")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.mu.Lock()
+		c.run.again = true
+		c.mu.Unlock()
+		s.Write("r/ctl", verb)
+		c.rerun(c.run)
+		if got := c.now(); got != isStopped {
+			t.Errorf("after %s: %s", verb, got)
+		}
+		s.end("r")
+	}
 }

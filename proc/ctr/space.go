@@ -84,12 +84,14 @@ func (r *run) pids() (list []int, err error) {
 // enter parks a process that has what the first one has.
 func (c *Ctr) enter(ctx context.Context, o ns.Opt) (*ns.Parked, error) {
 	r, err := c.current()
-	if err == nil {
-		err = c.awake()
-	}
 	if err != nil {
 		return nil, err
 	}
+	done, err := c.awake()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	first := r.job.Process()
 	pidfd, err := first.Dup()
 	if err != nil {
@@ -236,12 +238,14 @@ func (cs *Containers) First(ctx context.Context, name string) (*ns.Process, erro
 		return nil, fmt.Errorf("container %q: %w", name, fs.ErrPerm)
 	}
 	r, err := c.current()
-	if err == nil {
-		err = c.awake()
-	}
 	if err != nil {
 		return nil, err
 	}
+	done, err := c.awake()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	fd, err := r.job.Process().Dup()
 	if err != nil {
 		return nil, err

@@ -133,6 +133,7 @@ func (c *Ctr) stop(ctx context.Context, args []string) error {
 		return err
 	}
 	defer release()
+	c.noMore()
 	r, err := c.current()
 	if err != nil {
 		return nil // it has stopped
@@ -142,7 +143,6 @@ func (c *Ctr) stop(ctx context.Context, args []string) error {
 
 // end asks the first process to end, lets it hear that if it is paused, and kills all after a time.
 func (c *Ctr) end(ctx context.Context, r *run, wait time.Duration) error {
-	c.noMore(r)
 	c.tell("stop")
 	p := r.job.Process()
 	st, err := p.Status()
@@ -188,8 +188,8 @@ func (c *Ctr) kill(ctx context.Context, args []string) error {
 	defer release()
 	r, err := c.current()
 	paused := c.now() == isPaused
-	if err == nil && sig == unix.SIGKILL && (pid == 0 || pid == 1) { // the end of the first is the end of all
-		c.noMore(r)
+	if sig == unix.SIGKILL && (pid == 0 || pid == 1) { // the end of the first is the end of all
+		c.noMore()
 		if paused {
 			pid = 0
 		}
@@ -219,8 +219,8 @@ func (c *Ctr) killall(ctx context.Context, _ []string) error {
 		return err
 	}
 	defer release()
+	c.noMore()
 	if r, err := c.current(); err == nil {
-		c.noMore(r)
 		return r.kill()
 	}
 	return nil
