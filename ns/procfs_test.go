@@ -142,9 +142,21 @@ func TestReaders(t *testing.T) {
 	}
 }
 
-// A process that got the number of another is never met through it.
+// A process that got the number of another is never met through it. It is tried in a pid namespace of its own: other tests do
+// not expect that numbers come again.
 func TestPidReuse(t *testing.T) {
 	needsRoot(t)
+	if os.Getpid() != 1 {
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(withTimeout(t), "unshare", "--pid", "--fork", "--mount-proc", "--kill-child", self, "-test.run=^TestPidReuse$")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
 	const last = "/proc/sys/kernel/ns_last_pid"
 	if f, err := os.OpenFile(last, os.O_WRONLY, 0); err != nil {
 		lacks(t, "needs ns_last_pid: %v", err)
