@@ -60,7 +60,7 @@ func TestLabels(t *testing.T) {
 		t.Errorf("%d labels of 1,000 bytes", n)
 	}
 	for range 200 {
-		s.Write("l/ctl", "labels k0 "+long[:rand.IntN(1000)])
+		s.Write("l/ctl", "labels k0 "+long[:1+rand.IntN(999)])
 	}
 	if got := strings.Count(s.Read("l/labels"), "\n"); got != n {
 		t.Errorf("%d labels, want %d", got, n)
