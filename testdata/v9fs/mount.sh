@@ -17,6 +17,8 @@ for end in KILL TERM INT; do
 done
 
 # Without v9fs it is FUSE.
+# ends PID: it does; if not, where it is.
+ends() { try gone $1 || { cat /proc/$1/{status,wchan,syscall,stack}; false; }; }
 fuse() { grep -q ' /n/m fuse' /proc/mounts; }
 /bin/busybox rmmod 9p
 set -m
@@ -37,7 +39,7 @@ for s in INT KILL; do
 	c=$!
 	ok 'FUSE: cat' try says /proc/$c/comm cat
 	kill -$s -- -$c
-	ok "FUSE: $s ends a blocked cat" try gone $c
+	ok "FUSE: $s ends a blocked cat" ends $c
 done
 set +m
 refused 'FUSE: a word that there is not' 'Invalid argument' put /n/m/ctl frob
