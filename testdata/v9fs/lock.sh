@@ -23,14 +23,14 @@ for k in $kinds; do
 	each empty $(grep -vxF "$block" <<<"$files")
 	same "$k: > to $(wc -w <<<"$files") files, $n of them read" "$REPLY" ''
 	for f in $block; do
-		kill "${reader[$f]}" 2>/dev/null
+		kill -KILL "${reader[$f]}" 2>/dev/null
 		wait "${reader[$f]}" 2>/dev/null
 		each empty $f
 		same "$k: > to ${f#$m/}" "$REPLY" ''
 		cat "$f" >/dev/null 2>&1 &
 		reader[$f]=$!
 	done
-	kill "${reader[@]}" 2>/dev/null
+	kill -KILL "${reader[@]}" 2>/dev/null
 	wait "${reader[@]}" 2>/dev/null
 	reader=()
 	ok "$k: readers end" try nonestuck
