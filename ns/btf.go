@@ -13,7 +13,7 @@ import (
 func kernelOffsets(want map[string]*int) error {
 	text, err := readFile("/sys/kernel/btf/vmlinux", 64<<20)
 	if err != nil {
-		return fmt.Errorf("types of the kernel: %w", err)
+		return needs("the types of the kernel (CONFIG_DEBUG_INFO_BTF)", err)
 	}
 	return btfOffsets(text, want)
 }

@@ -4,11 +4,11 @@
 . "${0%/*}/prelude"
 serve
 # new: a parked process, its number in n, its directory in p. on MESSAGE...: they are taken. not MESSAGE...: they are refused.
-# may MESSAGE: it is taken, or the kernel is too old.
+# may MESSAGE: it is taken, or the kernel lacks what it needs.
 new() { exec 3<>$m/proc/clone; read -r n <&3; p=$m/proc/$n state=parked; }
 on() { local v; for v; do ok "$k: $state: $v" put $p/ctl "$v"; done; }
 not() { local v; for v; do refused "$k: $state: not $v" . put $p/ctl "$v"; done; }
-may() { if put $p/ctl "$1" 2>/dev/null; then pass "$k: $state: $1"; else why "$k: $state: $1, or why not" 'needs Linux 6.9'; fi; }
+may() { if put $p/ctl "$1" 2>/dev/null; then pass "$k: $state: $1"; else why "$k: $state: $1, or why not" 'needs '; fi; }
 for k in $kinds; do
 	m=/n/$k
 	new
