@@ -252,7 +252,7 @@ func TestServerKilledContainers(t *testing.T) {
 	d.ends()
 }
 
-// Containers are made, started, entered, stopped and removed while the server is killed at random: whatever was answered is
+// Containers are made, started, waited for and removed while the server is killed at random: whatever was answered is
 // so, every status is right, and nothing is left or half made.
 func TestServerKilledContainersAtRandom(t *testing.T) {
 	if os.Geteuid() != 0 {
