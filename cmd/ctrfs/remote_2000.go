@@ -21,9 +21,7 @@ type remote2000 struct {
 }
 
 func attach2000(conn net.Conn, user string) (*remote2000, error) {
-	w := &wire{Conn: conn, in: styx.NewReader(conn), sent: map[styx.Tag]styx.Msg{}, opened: map[styx.Fid]bool{},
-		clunked: make(chan error, 1)}
-	w.in.SetMsize(1 << 20)
+	w := newWire(conn)
 	c, err := client.NewClient(w, user, "")
 	if err != nil {
 		return nil, err
@@ -121,6 +119,13 @@ type wire struct {
 	clunked chan error // answers to the clunks of open files
 }
 
+func newWire(conn net.Conn) *wire {
+	w := &wire{Conn: conn, in: styx.NewReader(conn), sent: map[styx.Tag]styx.Msg{}, opened: map[styx.Fid]bool{},
+		clunked: make(chan error, 1)}
+	w.in.SetMsize(1 << 20)
+	return w
+}
+
 // Write sends one message.
 func (w *wire) Write(p []byte) (int, error) {
 	var m styx.Msg
@@ -138,9 +143,13 @@ func (w *wire) Write(p []byte) (int, error) {
 	}
 	if err != nil {
 		w.mu.Lock()
+		_, ours := w.sent[m.Tag]
 		delete(w.sent, m.Tag) // who waits hears of it from us
 		clunk := m.Type == styx.Tclunk && w.opened[m.Fid]
 		w.mu.Unlock()
+		if !ours { // next was faster, and who waits must hear of it once only
+			return len(p), nil
+		}
 		if clunk {
 			w.clunked <- err
 		}
