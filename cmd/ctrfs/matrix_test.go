@@ -96,8 +96,14 @@ func (w *worker) look() sight {
 			add(kind, to)
 		}
 		status, _ := os.ReadFile(at + "status")
-		add("cpus", string(regexp.MustCompile(`(?m)^Cpus_allowed_list:.*`).Find(status)))
-		add("mask", string(regexp.MustCompile(`(?m)^SigIgn:.*`).Find(status)))
+		if regexp.MustCompile(`(?m)^State:\s[ZX]`).Match(status) { // a thread of Go's that ends has none of it any more
+			continue
+		}
+		for name, line := range map[string]string{"cpus": "Cpus_allowed_list", "mask": "SigIgn"} {
+			if m := regexp.MustCompile(`(?m)^` + line + `:\s*(\S+)`).FindSubmatch(status); m != nil {
+				add(name, string(m[1]))
+			}
+		}
 		stat, _ := os.ReadFile(at + "stat")
 		if f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:])); len(f) > 20 {
 			add("nice", f[16])
@@ -145,7 +151,7 @@ var deeds = []struct {
 	{"rfork sf", "", "", false, false},
 	{"private", "", "", false, false},
 	{"nice 3", "nice", "^3$", false, true},
-	{"wired 0", "cpus", `\s0$`, false, true},
+	{"wired 0", "cpus", `^0$`, false, true},
 	{"limit nofile 64 64", "nofile", `\s64\s+64\s`, false, true},
 	{"forkns", "mnt", `^\S+$`, true, false},
 	{"newns", "cwd mnt mounts", `^(1|/|mnt:\S+)$`, true, false},
