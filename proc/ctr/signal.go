@@ -1,0 +1,82 @@
+package ctr
+
+import (
+	"context"
+	"ctrfs/fs"
+	"ctrfs/ns"
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// kill ends all processes of the run.
+func (r *run) kill() error {
+	select {
+	case <-r.done:
+		return nil
+	default:
+	}
+	if r.group != nil {
+		// What is frozen by version 1 does not die of a signal.
+		if frozen, err := r.group.Frozen(); frozen || err != nil {
+			if err := r.group.Kill(); err == nil || !ended(r.job.Process()) { // else the group may be gone
+				return err
+			}
+			return nil
+		}
+	}
+	if err := r.job.Process().Signal(unix.SIGKILL); !errors.Is(err, ns.ErrExited) { // the end of a pid name space
+		return err
+	}
+	return nil
+}
+
+// freezeTime is how long a signal to all waits until all are frozen.
+const freezeTime = time.Second
+
+// signal sends a signal to all processes of the run (pid 0), all but the first (-1), or to the one that has pid on the
+// host. All are frozen meanwhile, unless they are paused, so that none forks away from it, where that can be done.
+func (r *run) signal(ctx context.Context, sig unix.Signal, pid int, paused bool) error {
+	if pid <= 0 && r.group != nil && !paused {
+		// Who calls has the turn: a process that the kernel cannot stop must not keep others from killing it.
+		brief, cancel := context.WithTimeout(ctx, freezeTime)
+		err := r.group.Freeze(brief)
+		cancel()
+		if err == nil {
+			defer r.group.Thaw(context.WithoutCancel(ctx))
+		} else if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	pids, err := r.pids()
+	if err != nil {
+		return err
+	}
+	first := r.job.Process().Pid()
+	found := false
+	for _, n := range pids {
+		if pid > 0 && n != pid || pid == -1 && n == first {
+			continue
+		}
+		p, err := ns.Open(n)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // ended meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		in, err := r.has(p)
+		if in && p.Signal(sig) == nil {
+			found = true
+		}
+		p.Close()
+		if err != nil && !errors.Is(err, ns.ErrExited) {
+			return err
+		}
+	}
+	if !found {
+		return fs.Err(unix.ESRCH, "process not found")
+	}
+	return nil
+}
