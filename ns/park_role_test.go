@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -74,23 +73,20 @@ func init() {
 	}
 }
 
-func TestParkSibling(t *testing.T) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
+// played gives what a role that ends well, and what it started, has said.
+func played(t *testing.T, role string) []byte {
+	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), "NS_TEST_ROLE=sibling")
-	cmd.Stdout, cmd.Stderr = w, os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
-	b, _ := io.ReadAll(r)
-	if err := cmd.Wait(); err != nil {
+	cmd.Env, cmd.Stderr = append(os.Environ(), "NS_TEST_ROLE="+role), os.Stderr
+	b, err := cmd.Output()
+	if err != nil {
 		t.Fatalf("%v\n%s", err, b)
 	}
+	return b
+}
+
+func TestParkSibling(t *testing.T) {
+	b := played(t, "sibling")
 	var pid int
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
 	slices.Sort(lines)

@@ -3,9 +3,7 @@ package ns
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -51,22 +49,7 @@ func init() {
 
 func TestCtrSibling(t *testing.T) {
 	needsRoot(t)
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), "NS_TEST_ROLE=sibling container")
-	cmd.Stdout, cmd.Stderr = w, os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
-	b, _ := io.ReadAll(r)
-	if err := cmd.Wait(); err != nil {
-		t.Fatalf("%v\n%s", err, b)
-	}
+	b := played(t, "sibling container")
 	n := 0
 	for line := range strings.Lines(string(b)) {
 		var in, first int
