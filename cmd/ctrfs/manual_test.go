@@ -1,33 +1,16 @@
 package main
 
 import (
-	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // The manual's examples do what it shows: what stands between .EX and .EE is a session with bash, of which each line that
 // begins with `$ ` is typed. Numbers of processes, times and the parts of a record that are times may be others.
 func TestManualExamples(t *testing.T) {
-	if os.Geteuid() != 0 {
-		lacking(t, "needs root: to mount")
-	}
-	if _, err := os.Stat("/dev/fuse"); err != nil {
-		lacking(t, "needs /dev/fuse")
-	}
-	top := t.TempDir()
-	dir := filepath.Join(top, "n")
-	t.Cleanup(func() {
-		for range mounted(t, dir) {
-			unix.Unmount(dir, unix.MNT_DETACH)
-		}
-	})
-	start(t, "mounted", "-a", "unix!"+filepath.Join(top, "sock"), "-m", dir)
+	dir := serveMounted(t)
 	examples := regexp.MustCompile(`(?ms)^(?:\.PP\n)?([^\n]*)\n\.EX\n(.*?)^\.EE\n`).FindAllStringSubmatch(manual, -1)
 	if len(examples) < 10 {
 		t.Fatalf("%d examples", len(examples))
