@@ -83,17 +83,12 @@ func (r *run) pids() (list []int, err error) {
 
 // enter parks a process that has what the first one has.
 func (c *Ctr) enter(ctx context.Context, o ns.Opt) (*ns.Parked, error) {
-	r, err := c.current()
-	if err != nil {
-		return nil, err
-	}
-	done, err := c.awake()
+	r, done, err := c.open()
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	first := r.job.Process()
-	pidfd, err := first.Dup()
+	pidfd, err := r.job.Process().Dup()
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +100,19 @@ func (c *Ctr) enter(ctx context.Context, o ns.Opt) (*ns.Parked, error) {
 		s.User = *o.Cred
 	}
 	return ns.Enter(ctx, pidfd, s)
+}
+
+// open gives the run to which a process can be added, until done is called.
+func (c *Ctr) open() (r *run, done func(), err error) {
+	if r, err = c.current(); err == nil {
+		if done, err = c.awake(); err == nil {
+			return r, done, nil
+		}
+	}
+	if s := c.now(); err != errNoCtr && s != isCreated && s != isRunning {
+		err = fmt.Errorf("cannot clone in a %s container", s)
+	}
+	return nil, nil, err
 }
 
 // become makes a parked process that has entered run its program as user, in the container's numbers.

@@ -27,7 +27,7 @@ holds "$k: stat of what is paused" $c/stat '*nr_onhold [12]*'
 refused "$k: pause of what is paused" . put $c/ctl pause
 why "$k: and why" 'cannot pause a paused container'
 refused "$k: a process in it" . eval ': <>$c/proc/clone'
-why "$k: and why" 'container is paused'
+why "$k: and why" 'cannot clone in a paused container'
 put $c/ctl kill USR1
 holds "$k: a signal waits" $c/status 'paused*'
 put $c/ctl resume
