@@ -242,6 +242,15 @@ func (s *Space) Told() {
 	}
 }
 
+// Forget takes away the records of all that were started in the space, whose container is gone: nobody could ask for them any
+// more. What is open goes on.
+func (s *Space) Forget() {
+	for _, j := range s.Processes.records(s) {
+		s.Processes.forget(j)
+		s.Processes.leave(j)
+	}
+}
+
 // Over waits until the job's end is recorded: what is told after that comes after its start.
 func (j *Job) Over() { <-j.over }
 

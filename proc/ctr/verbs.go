@@ -254,6 +254,7 @@ func (c *Ctr) delete(ctx context.Context, _ []string) error {
 	if r != nil && r.job != nil {
 		r.job.Unpin()
 	}
+	c.space.Forget()
 	c.forget()
 	return nil
 }
