@@ -86,7 +86,9 @@ func Create(ctx context.Context, s Spec) (*Parked, error) {
 	} else {
 		plan.begin(&s.Opt)
 		s.join(plan)
-		plan.Do("unshare", unix.SYS_UNSHARE, s.Flags&^unix.CLONE_NEWPID)
+		if root.void == nil {
+			plan.Do("unshare", unix.SYS_UNSHARE, s.Flags&^unix.CLONE_NEWPID)
+		}
 	}
 	s.build(plan, root)
 	if s.probe != nil {
@@ -97,7 +99,7 @@ func Create(ctx context.Context, s Spec) (*Parked, error) {
 	runtime.KeepAlive(s)
 	if err != nil {
 		if root.kept && plan.given == nil {
-			err = errors.Join(err, p.save(ctx, s.Root.Scratch, plan, root.back, err))
+			err = errors.Join(err, p.save(ctx, s.Root.Scratch, plan, root, err))
 		}
 		p.End()
 		return nil, err
@@ -108,12 +110,12 @@ func Create(ctx context.Context, s Spec) (*Parked, error) {
 
 // save sees to the scratch layer that p was given and has not given back when its plan failed. Mounted, it goes with p: it is
 // given back now. What went with a process that was killed before it could give it back cannot be mounted again.
-func (p *Parked) save(ctx context.Context, s *Scratch, failed *Plan, back *Step, why error) (err error) {
-	at, later := failed.failed(back)
+func (p *Parked) save(ctx context.Context, s *Scratch, failed *Plan, root *rootPlan, why error) (err error) {
+	at, later := failed.failed(root.back)
 	lost := at && errors.Is(why, unix.EINVAL)
 	if later {
 		plan := &Plan{}
-		plan.giveRoot()
+		plan.giveRoot(root.root.Result())
 		err = p.Run(ctx, plan)
 		s.keep(plan.given)
 		lost = plan.given == nil
@@ -128,7 +130,9 @@ func (p *Parked) save(ctx context.Context, s *Scratch, failed *Plan, back *Step,
 // build is the whole of a container between its clone and its parking.
 func (s *Spec) build(plan *Plan, root *rootPlan) {
 	plan.Do("umask", unix.SYS_UMASK, 0)
-	plan.Do("make mounts private", unix.SYS_MOUNT, 0, "/", 0, unix.MS_REC|unix.MS_PRIVATE, 0)
+	if root.void == nil {
+		plan.Do("make mounts private", unix.SYS_MOUNT, 0, "/", 0, unix.MS_REC|unix.MS_PRIVATE, 0)
+	}
 	t := root.mount(plan)
 	t.proc(plan)
 	t.sys(plan, s)
@@ -142,9 +146,11 @@ func (s *Spec) build(plan *Plan, root *rootPlan) {
 		}
 	}
 	plan.Do("fchdir", unix.SYS_FCHDIR, t.root)
-	plan.Do("pivot_root", unix.SYS_PIVOT_ROOT, ".", ".")
-	// "." is what lies on top of the new root now: the old one, with the scratch tmpfs in it.
-	plan.Do("umount the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
+	if root.void != nil {
+		plan.Do("chroot", unix.SYS_CHROOT, ".")
+	} else {
+		plan.pivot()
+	}
 	plan.Do("chdir \"/\"", unix.SYS_CHDIR, "/")
 	plan.Do("umask", unix.SYS_UMASK, 022)
 	if s.Flags&unix.CLONE_NEWUTS != 0 {

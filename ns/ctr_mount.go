@@ -56,6 +56,11 @@ func (p *Plan) newFS(kind string, attr uint64, options ...string) *Step {
 			p.Do(fmt.Sprintf("%s option %q", kind, o), unix.SYS_FSCONFIG, f, unix.FSCONFIG_SET_FLAG, k, 0, 0)
 		}
 	}
+	return p.mountFS(f, kind, attr)
+}
+
+// mountFS makes the file system that f, which fsopen gave, was told of.
+func (p *Plan) mountFS(f *Step, kind string, attr uint64) *Step {
 	p.Do("make "+kind, unix.SYS_FSCONFIG, f, unix.FSCONFIG_CMD_CREATE, 0, 0, 0)
 	return p.Do("fsmount "+kind, unix.SYS_FSMOUNT, f, unix.FSMOUNT_CLOEXEC, attr)
 }
@@ -70,7 +75,7 @@ func (p *Plan) copyOf(dir any, name string, attr uint64) *Step {
 }
 
 func (p *Plan) setattr(what string, m *Step, attr uint64) {
-	p.Do(what, unix.SYS_MOUNT_SETATTR, m, "", unix.AT_EMPTY_PATH, []any{attr, 0, 0, 0}, 32)
+	p.Do(what, unix.SYS_MOUNT_SETATTR, m, "", unix.AT_EMPTY_PATH, []any{attr, 0, unix.MS_PRIVATE, 0}, 32)
 }
 
 // attach mounts m on name in dir; on dir if the name is empty.
@@ -207,7 +212,7 @@ func (t *mountTree) dev(p *Plan) {
 func (t *mountTree) user(p *Plan, m Mount, from *Step) {
 	attr := m.Attr | unix.MOUNT_ATTR_NODEV
 	if from != nil {
-		p.Do(fmt.Sprintf("mount_setattr %q", m.Target), unix.SYS_MOUNT_SETATTR, from, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, []any{attr, 0, 0, 0}, 32)
+		p.Do(fmt.Sprintf("mount_setattr %q", m.Target), unix.SYS_MOUNT_SETATTR, from, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, []any{attr, 0, unix.MS_PRIVATE, 0}, 32)
 	} else {
 		from = p.newFS(m.Type, attr, m.Data...)
 	}

@@ -26,11 +26,13 @@ type rootPlan struct {
 	spec  *Spec
 	kept  bool  // there is a scratch layer from before
 	back  *Step // mounts it
+	root  *Step // is open there
 	user  bool  // in a user namespace
 	lower []string
 	usr   bool // the host's /usr is a file system of its own
 	host  *hostRoot
 	binds []string // of Mounts, "" for what is none
+	void  *os.File // the mount namespace that it begins in; nil: a copy of the server's
 }
 
 func (s *Spec) plan(ctx context.Context) (*rootPlan, error) {
@@ -58,6 +60,11 @@ func (s *Spec) plan(ctx context.Context) (*rootPlan, error) {
 			return nil, fmt.Errorf("root %q: %q is mounted below it, which in a user namespace cannot be left out", d.Name(), at)
 		}
 		r.lower = append(r.lower, name)
+	}
+	if !r.user {
+		if r.void, err = voidNS(ctx, s.State); err != nil {
+			return nil, err
+		}
 	}
 	if len(dirs) == 0 && !r.kept {
 		if r.host, err = lookAtHost(ctx); err != nil {
@@ -103,9 +110,14 @@ func nameOf(f *os.File) (string, error) {
 	return name, nil
 }
 
+// find opens what is at path, which is one that has no links.
+func (p *Plan) find(path string) *Step {
+	return p.open(unix.AT_FDCWD, path, unix.O_PATH, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS)
+}
+
 // source makes a mount of what is at path, mounted nowhere. The path is one that has no links.
 func (p *Plan) source(path string, flags int) *Step {
-	f := p.open(unix.AT_FDCWD, path, unix.O_PATH, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS)
+	f := p.find(path)
 	return p.Do(fmt.Sprintf("open_tree %q", path), unix.SYS_OPEN_TREE, f, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|flags)
 }
 
@@ -113,13 +125,18 @@ func (p *Plan) mkdir(name string, mode uint32) {
 	p.Do(fmt.Sprintf("mkdir %q", name), unix.SYS_MKDIRAT, unix.AT_FDCWD, name, mode)
 }
 
-// mount mounts the scratch tmpfs over the host's /proc, a directory that every host has, and the root in it.
+// mount mounts the scratch tmpfs over the host's /proc, a directory that every host has, and the root in it; in a void
+// the one over its root, and the other over that.
 func (r *rootPlan) mount(p *Plan) *mountTree {
 	s := r.spec
 	t := &mountTree{nodes: !r.user, bare: r.lower != nil || r.user}
 	var lower []*Step
 	for _, name := range r.lower {
-		lower = append(lower, p.source(name, 0))
+		if r.void != nil && s.Root.Dir == nil {
+			lower = append(lower, p.find(name))
+		} else {
+			lower = append(lower, p.source(name, 0))
+		}
 	}
 	for _, name := range r.binds {
 		var from *Step
@@ -129,7 +146,9 @@ func (r *rootPlan) mount(p *Plan) *mountTree {
 		t.binds = append(t.binds, from)
 	}
 	t.scratch = p.newFS("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, "mode=0755")
-	p.attach(t.scratch, unix.AT_FDCWD, "/proc", "the scratch tmpfs")
+	if r.void == nil {
+		p.attach(t.scratch, unix.AT_FDCWD, "/proc", "the scratch tmpfs")
+	}
 	p.Do("fchdir", unix.SYS_FCHDIR, t.scratch)
 	p.mkdir("root", 0755)
 	t.makeDev(p)
@@ -138,24 +157,38 @@ func (r *rootPlan) mount(p *Plan) *mountTree {
 	case s.Root.Dir != nil:
 		t.root = lower[0]
 		p.setattr("mount_setattr of the root", t.root, unix.MOUNT_ATTR_NODEV)
-		p.attach(t.root, unix.AT_FDCWD, "root", "/")
+		r.place(p, t)
 		t.parts = []*Step{t.root}
 		return t
 	case r.kept:
 		t.root = p.Send(int(s.Root.Scratch.root.Fd()))
-		r.back = p.attach(t.root, unix.AT_FDCWD, "root", "/")
+		r.back = r.place(p, t)
+	case r.void != nil:
+		r.layersInVoid(p, t, lower)
 	default:
 		r.layers(p, t, lower)
 	}
 	if s.Root.Scratch != nil {
-		p.giveRoot()
+		r.root = t.root
+		p.giveRoot(t.root)
 	}
 	return t
 }
 
-// giveRoot gives the root that is mounted at root.
-func (p *Plan) giveRoot() {
-	p.give(p.Do("open_tree of the root", unix.SYS_OPEN_TREE, unix.AT_FDCWD, "root", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))
+// place mounts the root.
+func (r *rootPlan) place(p *Plan, t *mountTree) *Step {
+	at := "root"
+	if r.void != nil {
+		r.enterVoid(p, t)
+		at = "/"
+	}
+	return p.attach(t.root, unix.AT_FDCWD, at, "/")
+}
+
+// giveRoot gives what is mounted at root, a descriptor.
+func (p *Plan) giveRoot(root any) {
+	p.give(p.Do("open_tree of the root", unix.SYS_OPEN_TREE, root, "",
+		unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_EMPTY_PATH))
 }
 
 // layers mounts a root that has a scratch layer, a new one.
