@@ -86,6 +86,36 @@ func Empty(ctx context.Context, x any) error {
 	return nil
 }
 
+// Set changes attributes of a node as the client of ctx, through h if that is not nil: what he has opened for writing there.
+// Of files that are made when they are read it is their being emptied; a change of times, which none of them keeps, is
+// for who may write them to ask for.
+func Set(ctx context.Context, n Node, h Handle, c Change) error {
+	var x any = n
+	if h != nil {
+		x = h
+	}
+	if s, ok := x.(Setter); ok {
+		if ClientOf(ctx).None {
+			return ErrPerm
+		}
+		return s.Set(ctx, c)
+	}
+	_, dir := n.(Dir)
+	switch {
+	case c.Mode != nil || c.Uid != nil || c.Gid != nil:
+		return Err(syscall.EPERM, "wstat prohibited")
+	case c.Size != nil && *c.Size != 0:
+		return Err(syscall.EPERM, "only support truncation to zero length")
+	case c.Size != nil && dir:
+		return ErrIsDir
+	case c.Size != nil:
+		return Empty(ctx, x)
+	case h != nil:
+		return nil
+	}
+	return check(ctx, n, 2)
+}
+
 // Contents lists a directory as the client of ctx.
 func Contents(ctx context.Context, n Node) ([]Entry, error) {
 	d, ok := n.(Dir)
@@ -110,6 +140,30 @@ func Make(ctx context.Context, n Node, name string, perm FileMode) (Node, error)
 	return m.Mkdir(ctx, name, perm)
 }
 
+// Pages opens a directory as the client of ctx; nil if it is one that is listed at once.
+func Pages(ctx context.Context, n Node) (Lister, error) {
+	p, ok := n.(Pager)
+	if !ok {
+		return nil, nil
+	}
+	if err := check(ctx, n, 4); err != nil {
+		return nil, err
+	}
+	return p.Pages(ctx)
+}
+
+// Symlink makes a symbolic link in n as the client of ctx.
+func Symlink(ctx context.Context, n Node, name, target string) (Node, error) {
+	if err := check(ctx, n, 2|1); err != nil {
+		return nil, err
+	}
+	l, ok := n.(Linker)
+	if !ok {
+		return nil, Err(syscall.EPERM, "Operation not permitted")
+	}
+	return l.Symlink(ctx, name, target)
+}
+
 // Create makes a file in n, and opens it, as the client of ctx.
 func Create(ctx context.Context, n Node, name string, perm FileMode, how How) (Node, Handle, error) {
 	if err := check(ctx, n, 2|1); err != nil {
@@ -132,13 +186,24 @@ func Delete(ctx context.Context, n Node, name string) error {
 	return r.Remove(ctx, name)
 }
 
-// Move gives another name to something in directory n as the client of ctx; who may is the directory's to say.
-func Move(ctx context.Context, n Node, from, to string) error {
-	r, ok := n.(Renamer)
-	if !ok || ClientOf(ctx).None {
+// Move gives another name to something in directory n as the client of ctx, in directory to if that is not nil; who may is
+// the directory's to say.
+func Move(ctx context.Context, n Node, from string, to Node, name string) error {
+	if ClientOf(ctx).None {
 		return ErrPerm
 	}
-	return r.Rename(ctx, from, to)
+	if to != nil {
+		m, ok := n.(Mover)
+		if !ok {
+			return Err(syscall.EXDEV, "rename to another directory")
+		}
+		return m.Move(ctx, from, to, name)
+	}
+	r, ok := n.(Renamer)
+	if !ok {
+		return ErrPerm
+	}
+	return r.Rename(ctx, from, name)
 }
 
 func check(ctx context.Context, n Node, want FileMode) error {

@@ -20,6 +20,8 @@ type Stat struct {
 	Uid, Gid uint32
 	Length   uint64 // 0 for what is made when it is read: Linux 6.12 loops on a file shorter than its length
 	Time     time.Time
+
+	Atime, Ctime time.Time // of the last use and of the last change of any kind; zero: as Time
 }
 
 // A Node is a name in the tree. What it stands for is looked up at each use, so that a name that was made again is
@@ -43,6 +45,7 @@ type Entry struct {
 	Name string
 	Qid  uint64
 	Type FileMode // type bits only
+	Next uint64   // of a Lister: where the one after it is
 }
 
 // A File is a node that can be opened. The server has checked the file's mode.
@@ -78,6 +81,30 @@ type (
 	Truncater interface {
 		Truncate(ctx context.Context) error
 	}
+	// A Setter is a node, or an open file, of which attributes can be set.
+	Setter interface {
+		Set(ctx context.Context, c Change) error
+	}
+	// A Pager is a directory that may be too large to be listed at once.
+	Pager interface {
+		Pages(ctx context.Context) (Lister, error)
+	}
+	// A Lister is an open directory.
+	Lister interface {
+		// From gives some of the entries at a place and after it, 0 or an entry's Next; none at the end. Other than a
+		// directory's List it may give "." and "..", which stand for what they do.
+		From(ctx context.Context, at uint64) ([]Entry, error)
+		// Close is called once, when no call is under way.
+		Close()
+	}
+	// A Linker is a directory in which symlink(2) makes something.
+	Linker interface {
+		Symlink(ctx context.Context, name, target string) (Node, error)
+	}
+	// A Mover is a directory of which something can be moved to another one, dir.
+	Mover interface {
+		Move(ctx context.Context, from string, dir Node, to string) error
+	}
 	// A Maker is a directory in which mkdir(2) makes something.
 	Maker interface {
 		Mkdir(ctx context.Context, name string, perm FileMode) (Node, error)
@@ -104,6 +131,14 @@ type (
 		Unread(ctx context.Context, p []byte)
 	}
 )
+
+// A Change is what is to be set of a file, nil what is to stay. A time that is zero is the present one.
+type Change struct {
+	Mode         *FileMode // permissions, setuid, setgid and sticky
+	Uid, Gid     *uint32
+	Size         *uint64
+	Atime, Mtime *time.Time
+}
 
 // A Client is who asks: a proven identity, and what must be known of the way the question came.
 type Client struct {

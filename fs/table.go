@@ -199,7 +199,7 @@ func (d *tableDir[T]) List(ctx context.Context) ([]Entry, error) {
 	list := make([]Entry, 0, len(d.rows))
 	for i := range d.rows {
 		if r := &d.rows[i]; r.when == nil || r.when(t) {
-			list = append(list, Entry{r.Name, t.Qid() + uint64(i) + 1, r.Mode.Type()})
+			list = append(list, Entry{Name: r.Name, Qid: t.Qid() + uint64(i) + 1, Type: r.Mode.Type()})
 		}
 	}
 	return list, nil

@@ -33,6 +33,11 @@ func (c *shell) echo(args []string) error {
 	}
 	heard := c.hear(name, text)
 	f, err := c.open(name, how)
+	if err != nil && err.Error() == fs.ErrNotExist.Error() {
+		if made, e := c.create(name); e == nil {
+			f, err = made, nil
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -44,6 +49,31 @@ func (c *shell) echo(args []string) error {
 	}
 	heard(err)
 	return err
+}
+
+// create makes a file and opens it.
+func (c *shell) create(name string) (remoteFile, error) {
+	switch r := c.remote.(type) {
+	case *remoteL:
+		d, err := r.walk(path.Dir(name))
+		if err != nil {
+			return nil, err
+		}
+		f, _, _, err := d.Create(path.Base(name), p9.WriteOnly, 0644, p9.NoUID, p9.NoGID)
+		if err != nil {
+			d.Close()
+			return nil, err
+		}
+		return &fileL{f, r, name}, nil
+	case *remote2000:
+		f, err := r.client.Create(name, 0644)
+		if err != nil {
+			return nil, err
+		}
+		f.Close() // it does not know how much it may write to it
+		return r.open(name, fs.Write)
+	}
+	return nil, nil
 }
 
 // ls shows names, with -l the modes too.
@@ -120,7 +150,12 @@ func (c *shell) mv(from, to string) error {
 			return err
 		}
 		defer d.Close()
-		if err := d.RenameAt(base, d, other); err != nil {
+		to, err := r.walk(path.Dir(to))
+		if err != nil {
+			return err
+		}
+		defer to.Close()
+		if err := d.RenameAt(base, to, other); err != nil {
 			return r.refused(from, err)
 		}
 	case *remote2000:

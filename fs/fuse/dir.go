@@ -11,6 +11,8 @@ import (
 // A listing is what an open directory holds: as it was when it was opened or rewound, so that a place in it stays
 // good whatever comes and goes meanwhile.
 type listing struct {
+	pages fs.Lister // gives it in pieces instead; nil: it is listed at once
+
 	mu      sync.Mutex // guards what follows
 	entries []fuse.DirEntry
 	fresh   bool // nothing was read of it
@@ -19,11 +21,15 @@ type listing struct {
 func opendir(r *request) ([]byte, error) {
 	c := r.client()
 	n, is := r.m.node(r.NodeId)
-	entries, err := r.list(n, is)
+	l := &listing{fresh: true}
+	var err error
+	if l.pages, err = fs.Pages(r.ctx, is); err == nil && l.pages == nil {
+		l.entries, err = r.list(n, is)
+	}
 	if err != nil {
 		return nil, r.fail(r.m.path(n, ""), err)
 	}
-	fh := r.m.open(n, &handle{listing: &listing{entries: entries, fresh: true}, client: c})
+	fh := r.m.open(n, &handle{listing: l, client: c})
 	return raw(&fuse.OpenOut{Fh: fh}), nil
 }
 
@@ -48,10 +54,10 @@ func (r *request) list(n *node, is fs.Node) ([]fuse.DirEntry, error) {
 		above = s
 	}
 	entries := append(make([]fuse.DirEntry, 0, 2+len(found)),
-		fuse.DirEntry{Name: ".", Ino: st.Qid, Mode: mode(fs.ModeDir), Off: 1},
-		fuse.DirEntry{Name: "..", Ino: above.Qid, Mode: mode(fs.ModeDir), Off: 2})
+		fuse.DirEntry{Name: ".", Ino: st.Qid, Mode: fs.Unix(fs.ModeDir), Off: 1},
+		fuse.DirEntry{Name: "..", Ino: above.Qid, Mode: fs.Unix(fs.ModeDir), Off: 2})
 	for i, e := range found {
-		entries = append(entries, fuse.DirEntry{Name: e.Name, Ino: e.Qid, Mode: mode(e.Type), Off: uint64(i) + 3})
+		entries = append(entries, fuse.DirEntry{Name: e.Name, Ino: e.Qid, Mode: fs.Unix(e.Type), Off: uint64(i) + 3})
 	}
 	return entries, nil
 }
@@ -63,6 +69,13 @@ func readdir(r *request) ([]byte, error) {
 		return nil, err
 	}
 	l := h.listing
+	out := fuse.NewDirEntryList(make([]byte, min(in.Size, maxRead)), in.Offset)
+	if l.pages != nil {
+		if err := r.page(l.pages, in.Offset, out); err != nil {
+			return nil, r.fail(r.m.path(h.node, ""), err)
+		}
+		return out.Bytes(), nil
+	}
 	l.mu.Lock()
 	entries, rewound := l.entries, in.Offset == 0 && !l.fresh
 	l.fresh = false
@@ -76,11 +89,26 @@ func readdir(r *request) ([]byte, error) {
 		l.entries = entries
 		l.mu.Unlock()
 	}
-	out := fuse.NewDirEntryList(make([]byte, min(in.Size, maxRead)), in.Offset)
 	for _, e := range entries[min(in.Offset, uint64(len(entries))):] {
 		if !out.AddDirEntry(e) {
 			break
 		}
 	}
 	return out.Bytes(), nil
+}
+
+// page fills out with the entries of a directory from a place on.
+func (r *request) page(from fs.Lister, at uint64, out *fuse.DirEntryList) error {
+	for {
+		list, err := from.From(r.ctx, at)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		for _, e := range list {
+			if !out.AddDirEntry(fuse.DirEntry{Name: e.Name, Ino: e.Qid, Mode: fs.Unix(e.Type), Off: e.Next}) {
+				return nil
+			}
+			at = e.Next
+		}
+	}
 }

@@ -94,15 +94,15 @@ func (m *Mounted) unname(dir *node, name string) {
 }
 
 // rename follows what the kernel does with the names.
-func (m *Mounted) rename(dir *node, from, to string, is fs.Node) {
+func (m *Mounted) rename(dir *node, from string, toDir *node, to string, is fs.Node) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := dir.kids[from]
 	delete(dir.kids, from)
-	delete(dir.kids, to)
+	delete(toDir.kids, to)
 	if n != nil {
-		n.name, n.is = to, is
-		dir.kids[to] = n
+		n.up, n.name, n.is = toDir, to, is
+		toDir.kids[to] = n
 	}
 }
 

@@ -2,9 +2,10 @@ package fuse
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	iofs "io/fs"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -18,6 +19,7 @@ const (
 	opForget      = 2
 	opGetattr     = 3
 	opSetattr     = 4
+	opReadlink    = 5
 	opSymlink     = 6
 	opMknod       = 8
 	opMkdir       = 9
@@ -47,7 +49,8 @@ var ops = map[uint32]func(*request) ([]byte, error){
 	opLookup:     lookup,
 	opGetattr:    getattr,
 	opSetattr:    setattr,
-	opSymlink:    refuse,
+	opReadlink:   readlink,
+	opSymlink:    symlink,
 	opMknod:      refuse,
 	opMkdir:      mkdir,
 	opUnlink:     remove,
@@ -64,7 +67,7 @@ var ops = map[uint32]func(*request) ([]byte, error){
 	opReaddir:    readdir,
 	opReleasedir: release,
 	opAccess:     access,
-	opCreate:     refuse,
+	opCreate:     create,
 	opDestroy:    func(*request) ([]byte, error) { return nil, nil },
 }
 
@@ -90,43 +93,14 @@ func hello(r *request) ([]byte, error) {
 // attr puts a file in the kernel's words. A directory has one link, which tells find(1) nothing about its
 // subdirectories; with two it would look for none.
 func attr(st fs.Stat) fuse.Attr {
-	sec, nsec := uint64(st.Time.Unix()), uint32(st.Time.Nanosecond())
+	atime, ctime := cmp.Or(st.Atime, st.Time), cmp.Or(st.Ctime, st.Time)
 	return fuse.Attr{
 		Ino: st.Qid, Size: st.Length, Blocks: (st.Length + 511) / 512, Blksize: 4096,
-		Atime: sec, Mtime: sec, Ctime: sec, Atimensec: nsec, Mtimensec: nsec, Ctimensec: nsec,
-		Mode: mode(st.Mode), Nlink: 1, Owner: fuse.Owner{Uid: st.Uid, Gid: st.Gid},
+		Atime: uint64(atime.Unix()), Atimensec: uint32(atime.Nanosecond()),
+		Mtime: uint64(st.Time.Unix()), Mtimensec: uint32(st.Time.Nanosecond()),
+		Ctime: uint64(ctime.Unix()), Ctimensec: uint32(ctime.Nanosecond()),
+		Mode: fs.Unix(st.Mode), Nlink: 1, Owner: fuse.Owner{Uid: st.Uid, Gid: st.Gid},
 	}
-}
-
-func mode(m fs.FileMode) uint32 {
-	bits := uint32(m.Perm())
-	for _, b := range []struct {
-		is   fs.FileMode
-		bits uint32
-	}{
-		{iofs.ModeSetuid, syscall.S_ISUID},
-		{iofs.ModeSetgid, syscall.S_ISGID},
-		{iofs.ModeSticky, syscall.S_ISVTX},
-	} {
-		if m&b.is != 0 {
-			bits |= b.bits
-		}
-	}
-	switch m.Type() {
-	case iofs.ModeDir:
-		return bits | syscall.S_IFDIR
-	case iofs.ModeSymlink:
-		return bits | syscall.S_IFLNK
-	case iofs.ModeNamedPipe:
-		return bits | syscall.S_IFIFO
-	case iofs.ModeSocket:
-		return bits | syscall.S_IFSOCK
-	case iofs.ModeDevice:
-		return bits | syscall.S_IFBLK
-	case iofs.ModeDevice | iofs.ModeCharDevice:
-		return bits | syscall.S_IFCHR
-	}
-	return bits | syscall.S_IFREG
 }
 
 // name is the string that begins b, and what follows it.
@@ -173,24 +147,42 @@ func setattr(r *request) ([]byte, error) {
 	in, _ := arg[fuse.SetAttrIn](r)
 	r.client()
 	n, is := r.m.node(r.NodeId)
-	switch {
-	case in.Valid&(fuse.FATTR_MODE|fuse.FATTR_UID|fuse.FATTR_GID) != 0:
-		return nil, r.fail(r.m.path(n, ""), fs.Err(syscall.EPERM, "wstat prohibited"))
-	case in.Valid&fuse.FATTR_SIZE == 0: // times are nobody's to set, and touch(1) does no harm
-	case in.Size != 0:
-		return nil, r.fail(r.m.path(n, ""), fs.Err(syscall.EPERM, "only support truncation to zero length"))
-	default:
-		var what any = is
-		if in.Valid&fuse.FATTR_FH != 0 {
-			h, err := r.handle(in.Fh)
-			if err != nil {
-				return nil, err
-			}
-			what = h.Handle
+	var h fs.Handle
+	if in.Valid&fuse.FATTR_FH != 0 {
+		open, err := r.handle(in.Fh)
+		if err != nil {
+			return nil, err
 		}
-		if err := fs.Empty(r.ctx, what); err != nil {
-			return nil, r.fail(r.m.path(n, ""), err)
+		h = open.Handle
+	}
+	var c fs.Change
+	if in.Valid&fuse.FATTR_MODE != 0 {
+		mode := fs.FromUnix(in.Mode & 07777)
+		c.Mode = &mode
+	}
+	if in.Valid&fuse.FATTR_UID != 0 {
+		c.Uid = &in.Uid
+	}
+	if in.Valid&fuse.FATTR_GID != 0 {
+		c.Gid = &in.Gid
+	}
+	if in.Valid&fuse.FATTR_SIZE != 0 {
+		c.Size = &in.Size
+	}
+	when := func(asked, now uint32, sec uint64, nsec uint32) *time.Time {
+		switch {
+		case in.Valid&asked == 0:
+			return nil
+		case in.Valid&now != 0:
+			return new(time.Time)
 		}
+		at := time.Unix(int64(sec), int64(nsec))
+		return &at
+	}
+	c.Atime = when(fuse.FATTR_ATIME, fuse.FATTR_ATIME_NOW, in.Atime, in.Atimensec)
+	c.Mtime = when(fuse.FATTR_MTIME, fuse.FATTR_MTIME_NOW, in.Mtime, in.Mtimensec)
+	if err := fs.Set(r.ctx, is, h, c); err != nil {
+		return nil, r.fail(r.m.path(n, ""), err)
 	}
 	return getattr(r)
 }
@@ -220,89 +212,24 @@ func access(r *request) ([]byte, error) {
 	return nil, fs.Access(r.ctx, st, fs.Read)
 }
 
-func mkdir(r *request) ([]byte, error) {
-	in, b := arg[fuse.MkdirIn](r)
-	called, _ := name(b)
-	r.client()
-	dir, n := r.m.node(r.NodeId)
-	n, err := fs.Make(r.ctx, n, called, fs.FileMode(in.Mode).Perm())
-	if err != nil {
-		return nil, r.fail(r.m.path(dir, called), err)
-	}
-	r.m.unname(dir, called)
-	return r.entry(dir, called, n)
-}
-
-func remove(r *request) ([]byte, error) {
-	_, b := arg[fuse.InHeader](r)
-	called, _ := name(b)
-	r.client()
-	dir, n := r.m.node(r.NodeId)
-	if err := fs.Delete(r.ctx, n, called); err != nil {
-		return nil, r.fail(r.m.path(dir, called), err)
-	}
-	r.m.unname(dir, called)
-	return nil, nil
-}
-
-func rename(r *request) ([]byte, error) {
-	in, b := arg[struct {
-		fuse.InHeader
-		Newdir uint64
-	}](r)
-	from, b := name(b)
-	to, _ := name(b)
-	r.client()
-	dir, n := r.m.node(r.NodeId)
-	if in.Newdir != r.NodeId {
-		return nil, r.fail(r.m.path(dir, from), syscall.EXDEV)
-	}
-	if err := fs.Move(r.ctx, n, from, to); err != nil {
-		return nil, r.fail(r.m.path(dir, from), err)
-	}
-	is, err := fs.Look(r.ctx, n, to)
-	if err != nil { // gone again, or not for him to see: the name is all that is known
-		is = gone{}
-	}
-	r.m.rename(dir, from, to, is)
-	return nil, nil
-}
-
-// refuse answers whoever wants to make a file.
-func refuse(r *request) ([]byte, error) {
-	var called string
-	switch r.Opcode {
-	case opMknod:
-		_, b := arg[fuse.MknodIn](r)
-		called, _ = name(b)
-	case opLink:
-		_, b := arg[fuse.LinkIn](r)
-		called, _ = name(b)
-	case opCreate:
-		_, b := arg[fuse.CreateIn](r)
-		called, _ = name(b)
-	default:
-		_, b := arg[fuse.InHeader](r)
-		called, _ = name(b)
-	}
-	r.client()
-	dir, _ := r.m.node(r.NodeId)
-	return nil, r.fail(r.m.path(dir, called), fs.ErrPerm)
-}
-
-func open(r *request) ([]byte, error) {
-	in, _ := arg[fuse.OpenIn](r)
+// howOf says what the flags of open(2) ask for.
+func howOf(flags uint32) fs.How {
 	how := map[uint32]fs.How{
 		syscall.O_RDONLY: fs.Read,
 		syscall.O_WRONLY: fs.Write,
 		syscall.O_RDWR:   fs.Read | fs.Write,
-	}[in.Flags&syscall.O_ACCMODE]
-	if in.Flags&syscall.O_TRUNC != 0 {
+	}[flags&syscall.O_ACCMODE]
+	if flags&syscall.O_TRUNC != 0 {
 		how |= fs.Trunc
 	}
+	return how
+}
+
+func open(r *request) ([]byte, error) {
+	in, _ := arg[fuse.OpenIn](r)
 	c := r.client()
 	n, is := r.m.node(r.NodeId)
-	h, err := fs.Enter(r.ctx, is, how)
+	h, err := fs.Enter(r.ctx, is, howOf(in.Flags))
 	if err != nil {
 		return nil, r.fail(r.m.path(n, ""), err)
 	}
@@ -356,10 +283,13 @@ func release(r *request) ([]byte, error) {
 
 // close closes an open file in a context in which its opener asks.
 func (h *handle) close(ctx context.Context) error {
-	if h.Handle == nil {
-		return nil
+	switch {
+	case h.Handle != nil:
+		return h.Handle.Close(ctx)
+	case h.pages != nil:
+		h.pages.Close()
 	}
-	return h.Handle.Close(ctx)
+	return nil
 }
 
 func statfs(*request) ([]byte, error) {

@@ -15,10 +15,8 @@ var (
 	errOffset = fs.Err(syscall.EINVAL, "illegal offset")
 	errMode   = fs.Err(syscall.EINVAL, "illegal mode")
 	errShort  = fs.Err(syscall.EIO, "short write")
-	errLength = fs.Err(syscall.EPERM, "only support truncation to zero length")
 	errXattr  = fs.Err(syscall.EOPNOTSUPP, "extended attributes are not supported")
 	errLocks  = fs.Err(syscall.EOPNOTSUPP, "locks are not supported")
-	errParent = fs.Err(syscall.EXDEV, "rename to another directory")
 )
 
 // maxOffset is the largest offset that a file may be asked for, so that sums of it and a count do not overflow.
@@ -32,7 +30,7 @@ var calls [128]func(*req, *styx.Msg) error
 // a mount are many: the reader does not carry them out itself.
 var apart = [128]bool{
 	styx.Twrite: true, styx.Tremove: true, styx.Tcreate: true, styx.Twstat: true,
-	styx.Tlcreate: true, styx.Tsetattr: true, styx.Tmkdir: true, styx.Tunlinkat: true, styx.Trename: true, styx.Trenameat: true,
+	styx.Tlcreate: true, styx.Tsetattr: true, styx.Tsymlink: true, styx.Tmkdir: true, styx.Tunlinkat: true, styx.Trename: true, styx.Trenameat: true,
 }
 
 func init() {
@@ -52,7 +50,7 @@ func init() {
 		styx.Tstatfs:      (*req).statfs,
 		styx.Tlopen:       (*req).lopen,
 		styx.Tlcreate:     (*req).lcreate,
-		styx.Tsymlink:     (*req).forbid,
+		styx.Tsymlink:     (*req).symlink,
 		styx.Tmknod:       (*req).forbid,
 		styx.Tlink:        (*req).forbid,
 		styx.Trename:      (*req).rename,
@@ -144,9 +142,7 @@ func (r *req) walk(m *styx.Msg) error {
 // opened notes what was opened on the request's fid.
 func (r *req) opened(m *styx.Msg, at *place, o *open) error {
 	if !r.fid.open.CompareAndSwap(nil, o) {
-		if o.h != nil {
-			o.h.Close(r.asker)
-		}
+		o.close(r.fid)
 		return errBadUse
 	}
 	m.Qid, m.Iounit = at.qid, r.c.msize-ioHeader
@@ -176,7 +172,11 @@ func (r *req) enter(m *styx.Msg, how fs.How) error {
 	if err := fs.Access(r, st, fs.Read); err != nil {
 		return err
 	}
-	return r.opened(m, at, &open{how: how, dir: new(dir)})
+	d := new(dir)
+	if d.pages, err = fs.Pages(r, at.node); err != nil {
+		return err
+	}
+	return r.opened(m, at, &open{how: how, dir: d})
 }
 
 func (r *req) read() ([]byte, error) {
@@ -220,7 +220,7 @@ func (r *req) write(m *styx.Msg) error {
 
 func (r *req) clunk(*styx.Msg) error {
 	r.c.end(r)
-	return r.fid.close(r.c)
+	return r.fid.close()
 }
 
 func (r *req) delete(*styx.Msg) error {
@@ -229,7 +229,7 @@ func (r *req) delete(*styx.Msg) error {
 	if at := r.fid.at.Load(); at.up != nil {
 		err = fs.Delete(r, at.up.node, at.name)
 	}
-	if e := r.fid.close(r.c); err == nil {
+	if e := r.fid.close(); err == nil {
 		err = e
 	}
 	return err
@@ -278,42 +278,32 @@ func (r *req) became(m *styx.Msg, at, p *place, o *open) error {
 	return nil
 }
 
-// truncate empties the file, as `>` does.
-func (r *req) truncate() error {
+// set changes attributes, through what is open if that is for writing.
+func (r *req) set(c fs.Change) error {
+	var h fs.Handle
 	if o := r.fid.open.Load(); o != nil && o.how&fs.Write != 0 {
-		return fs.Empty(r, o.h)
+		h = o.h
 	}
-	n := r.fid.at.Load().node
-	if _, ok := n.(fs.Dir); ok {
-		return fs.ErrIsDir
-	}
-	return fs.Empty(r, n)
+	return fs.Set(r, r.fid.at.Load().node, h, c)
 }
 
-// touch is a change of times, which none of our files keeps: who may write the file may ask for it.
-func (r *req) touch() error {
-	if o := r.fid.open.Load(); o != nil && o.how&fs.Write != 0 {
-		return nil
-	}
-	st, err := r.fid.at.Load().node.Stat(r)
-	if err != nil {
-		return err
-	}
-	return fs.Access(r, st, fs.Write)
-}
-
-// move gives the file at a place another name in its directory, and tells the fid of it.
-func (r *req) move(at *place, name string) error {
+// move gives the file at a place another name, in its directory or, if that is not nil, in another, and tells the fid of it.
+func (r *req) move(at, dir *place, name string) error {
 	if err := legal(name); err != nil {
 		return err
 	}
 	if at.up == nil {
 		return errPerm
 	}
-	if err := fs.Move(r, at.up.node, at.name, name); err != nil {
+	to := at.up
+	var node fs.Node
+	if dir != nil {
+		to, node = dir, dir.node
+	}
+	if err := fs.Move(r, at.up.node, at.name, node, name); err != nil {
 		return err
 	}
-	to, err := r.step(at.up, name)
+	to, err := r.step(to, name)
 	if err != nil {
 		return nil // it was moved; somebody has moved or removed it since
 	}
@@ -321,16 +311,16 @@ func (r *req) move(at *place, name string) error {
 	return nil
 }
 
-// sameDir says whether a fid stands for the directory d.
-func (r *req) sameDir(n styx.Fid, d *place) error {
+// dir gives the directory that a fid stands for; nil if that is d.
+func (r *req) dir(n styx.Fid, d *place) (*place, error) {
 	r.c.mu.Lock()
 	f := r.c.fids[n]
 	r.c.mu.Unlock()
-	switch {
-	case f == nil:
-		return errNoFid
-	case d == nil || f.at.Load().qid.Path != d.qid.Path:
-		return errParent
+	if f == nil {
+		return nil, errNoFid
 	}
-	return nil
+	if at := f.at.Load(); d == nil || at.qid.Path != d.qid.Path {
+		return at, nil
+	}
+	return nil, nil
 }

@@ -14,8 +14,10 @@ var (
 	errCount     = fs.Err(syscall.EINVAL, "count too small for a directory entry")
 )
 
-// A dir is an open directory: its listing as it was when it was read at offset 0.
+// A dir is an open directory: its listing as it was when it was read at offset 0, or what gives it in pieces.
 type dir struct {
+	pages fs.Lister // nil: it is listed at once
+
 	mu   sync.Mutex // guards what follows
 	list []fs.Entry
 	read bool
@@ -24,10 +26,10 @@ type dir struct {
 	last, next spot
 }
 
-// A spot is an offset and the index of the entry there.
+// A spot is an offset and where in the listing that is.
 type spot struct {
 	off int64
-	i   int
+	at  uint64
 }
 
 // listing gives the listing, made anew at the start.
@@ -38,9 +40,14 @@ func (r *req) listing(d *dir, start bool) ([]fs.Entry, error) {
 	if read && !start {
 		return list, nil
 	}
-	list, err := fs.Contents(r, r.fid.at.Load().node)
+	found, err := fs.Contents(r, r.fid.at.Load().node)
 	if err != nil {
 		return nil, err
+	}
+	list = append(make([]fs.Entry, 0, 2+len(found)), fs.Entry{Name: ".", Type: fs.ModeDir}, fs.Entry{Name: "..", Type: fs.ModeDir})
+	list = append(list, found...)
+	for i := range list {
+		list[i].Next = uint64(i) + 1
 	}
 	account := r.fid.account()
 	if err := account.Take(fs.Memory, entrySize*int64(len(list))); err != nil {
@@ -48,7 +55,7 @@ func (r *req) listing(d *dir, start bool) ([]fs.Entry, error) {
 	}
 	d.mu.Lock()
 	account.Give(fs.Memory, entrySize*int64(len(d.list)))
-	d.list, d.read, d.last, d.next = list, true, spot{}, spot{}
+	d.list, d.read = list, true
 	d.mu.Unlock()
 	return list, nil
 }
@@ -64,48 +71,61 @@ func (d *dir) forget(account *fs.Account) {
 	d.list = nil
 }
 
-// readdir is 9P2000.L's: an entry's offset is its index in the listing and one, and so stays what it is whatever
-// comes and goes.
+// from gives entries of the listing at a place and after it; none at the end. The place of the next is in one listing its
+// index, and so stays what it is whatever comes and goes.
+func (r *req) from(d *dir, at uint64, start bool) ([]fs.Entry, error) {
+	if d.pages != nil {
+		return d.pages.From(r, at)
+	}
+	list, err := r.listing(d, start)
+	return list[min(at, uint64(len(list))):], err
+}
+
+// readdir is 9P2000.L's.
 func (r *req) readdir(m *styx.Msg) error {
 	o := r.fid.open.Load()
 	if o == nil || o.h != nil {
 		return errBadUse
 	}
-	list, err := r.listing(o.dir, m.Offset == 0)
-	if err != nil {
-		return err
-	}
-	at := r.fid.at.Load()
-	up := at.up
+	here := r.fid.at.Load()
+	up := here.up
 	if up == nil {
-		up = at
+		up = here
 	}
 	count := int(min(m.Count, r.c.msize-headerSize-4))
 	var b []byte
-	for i := m.Offset; i < uint64(len(list))+2; i++ {
-		start := len(b)
-		switch i {
-		case 0:
-			b, err = styx.AppendDirent(b, at.qid, i+1, syscall.DT_DIR, ".")
-		case 1:
-			b, err = styx.AppendDirent(b, up.qid, i+1, syscall.DT_DIR, "..")
-		default:
-			e := list[i-2]
-			// DT_DIR and its kin are the type's bits, 12 down; see readdir(3).
-			b, err = styx.AppendDirent(b, r.c.qid(e.Qid, e.Type), i+1, uint8(unixType(e.Type)>>12), e.Name)
-		}
+	for at, start := m.Offset, m.Offset == 0; ; start = false {
+		list, err := r.from(o.dir, at, start)
 		if err != nil {
 			return err
 		}
-		if len(b) > count {
-			if b = b[:start]; start == 0 {
-				return errCount
+		for _, e := range list {
+			qid := r.c.qid(e.Qid, e.Type)
+			switch e.Name {
+			case ".":
+				qid = here.qid
+			case "..":
+				qid = up.qid
 			}
-			break
+			whole := len(b)
+			// DT_DIR and its kin are the type's bits, 12 down; see readdir(3).
+			if b, err = styx.AppendDirent(b, qid, e.Next, uint8(fs.Unix(e.Type)>>12), e.Name); err != nil {
+				return err
+			}
+			if len(b) > count {
+				if whole == 0 {
+					return errCount
+				}
+				m.Data = b[:whole]
+				return nil
+			}
+			at = e.Next
+		}
+		if len(list) == 0 {
+			m.Data = b
+			return nil
 		}
 	}
-	m.Data = b
-	return nil
 }
 
 // dirread is 9P2000's: whole stat records, each made when its turn comes; what has gone by then is left out.
@@ -113,9 +133,10 @@ func (r *req) dirread(d *dir, count int) ([]byte, error) {
 	if r.c.dialect == styx.Linux {
 		return nil, fs.ErrIsDir
 	}
-	list, err := r.listing(d, r.off == 0)
-	if err != nil {
-		return nil, err
+	if r.off == 0 {
+		d.mu.Lock()
+		d.last, d.next = spot{}, spot{}
+		d.mu.Unlock()
 	}
 	d.mu.Lock()
 	at := d.next
@@ -132,28 +153,37 @@ func (r *req) dirread(d *dir, count int) ([]byte, error) {
 		return nil, fs.ErrNotDir
 	}
 	var b []byte
-	i := at.i
-	for ; i < len(list); i++ {
-		start := len(b)
-		rec, err := r.entry(n, list[i].Name)
+	next, start := at.at, r.off == 0
+	for full := false; !full; start = false {
+		list, err := r.from(d, next, start)
 		if err != nil {
 			return nil, err
 		}
-		if rec == nil {
-			continue
-		}
-		if b, err = rec.Append(b); err != nil {
-			return nil, err
-		}
-		if len(b) > count {
-			if b = b[:start]; start == 0 {
-				return nil, errCount
-			}
+		if len(list) == 0 {
 			break
+		}
+		for _, e := range list {
+			if e.Name != "." && e.Name != ".." {
+				whole := len(b)
+				rec, err := r.entry(n, e.Name)
+				if err == nil && rec != nil {
+					b, err = rec.Append(b)
+				}
+				if err != nil {
+					return nil, err
+				}
+				if full = len(b) > count; full {
+					if b = b[:whole]; whole == 0 {
+						return nil, errCount
+					}
+					break
+				}
+			}
+			next = e.Next
 		}
 	}
 	d.mu.Lock()
-	d.last, d.next = at, spot{at.off + int64(len(b)), i}
+	d.last, d.next = at, spot{at.off + int64(len(b)), next}
 	d.mu.Unlock()
 	return b, nil
 }

@@ -148,15 +148,22 @@ func (f *fid) remove(r *req) {
 }
 
 // close closes what is open.
-func (f *fid) close(c *conn) error {
-	o := f.open.Swap(nil)
-	switch {
-	case o == nil:
-		return nil
-	case o.h != nil:
+func (f *fid) close() error {
+	if o := f.open.Swap(nil); o != nil {
+		return o.close(f)
+	}
+	return nil
+}
+
+// close closes what was opened on f.
+func (o *open) close(f *fid) error {
+	if o.h != nil {
 		return o.h.Close(f.asker)
 	}
 	o.dir.forget(f.account())
+	if o.dir.pages != nil {
+		o.dir.pages.Close()
+	}
 	return nil
 }
 

@@ -1,8 +1,9 @@
 package srv
 
 import (
-	iofs "io/fs"
+	"cmp"
 	"syscall"
+	"time"
 
 	"ctrfs/fs"
 	"ctrfs/fs/styx"
@@ -74,17 +75,36 @@ func (r *req) readlink(m *styx.Msg) error {
 	return err
 }
 
-func (r *req) rename(m *styx.Msg) error {
-	at := r.fid.at.Load()
-	if err := r.sameDir(m.Newdirfid, at.up); err != nil {
+func (r *req) symlink(m *styx.Msg) error {
+	if err := legal(m.Name); err != nil {
 		return err
 	}
-	return r.move(at, m.Name)
+	at := r.fid.at.Load()
+	n, err := fs.Symlink(r, at.node, m.Name, m.Target)
+	if err != nil {
+		return err
+	}
+	p, err := r.arrive(at, m.Name, n)
+	if err != nil {
+		return err
+	}
+	m.Qid = p.qid
+	return nil
+}
+
+func (r *req) rename(m *styx.Msg) error {
+	at := r.fid.at.Load()
+	dir, err := r.dir(m.Newdirfid, at.up)
+	if err != nil {
+		return err
+	}
+	return r.move(at, dir, m.Name)
 }
 
 func (r *req) renameat(m *styx.Msg) error {
 	at := r.fid.at.Load()
-	if err := r.sameDir(m.Newdirfid, at); err != nil {
+	dir, err := r.dir(m.Newdirfid, at)
+	if err != nil {
 		return err
 	}
 	for _, name := range []string{m.Name, m.Newname} {
@@ -92,7 +112,11 @@ func (r *req) renameat(m *styx.Msg) error {
 			return err
 		}
 	}
-	return fs.Move(r, at.node, m.Name, m.Newname)
+	var to fs.Node
+	if dir != nil {
+		to = dir.node
+	}
+	return fs.Move(r, at.node, m.Name, to, m.Newname)
 }
 
 func (r *req) getattr(m *styx.Msg) error {
@@ -100,11 +124,6 @@ func (r *req) getattr(m *styx.Msg) error {
 	if err != nil {
 		return err
 	}
-	sec, nsec := uint64(0), uint64(0)
-	if !st.Time.IsZero() {
-		sec, nsec = uint64(st.Time.Unix()), uint64(st.Time.Nanosecond())
-	}
-	t := styx.Time{Sec: sec, Nsec: nsec}
 	nlink := uint64(1)
 	if st.Mode.IsDir() {
 		nlink = 2
@@ -112,24 +131,50 @@ func (r *req) getattr(m *styx.Msg) error {
 	m.Qid = r.c.qid(st.Qid, st.Mode)
 	m.Attr = &styx.Attr{
 		Valid: styx.GetattrBasic,
-		Mode:  unixMode(st.Mode), Uid: st.Uid, Gid: st.Gid,
+		Mode:  fs.Unix(st.Mode), Uid: st.Uid, Gid: st.Gid,
 		Nlink: nlink, Size: st.Length, Blksize: blockSize, Blocks: (st.Length + 511) / 512,
-		Atime: t, Mtime: t, Ctime: t,
+		Atime: moment(cmp.Or(st.Atime, st.Time)), Mtime: moment(st.Time), Ctime: moment(cmp.Or(st.Ctime, st.Time)),
 	}
 	return nil
 }
 
-func (r *req) setattr(m *styx.Msg) error {
-	v := m.SetAttr.Valid
-	switch {
-	case v&(styx.SetattrMode|styx.SetattrUid|styx.SetattrGid) != 0:
-		return errPerm
-	case v&styx.SetattrSize != 0 && m.SetAttr.Size != 0:
-		return errLength
-	case v&styx.SetattrSize != 0:
-		return r.truncate()
+func moment(t time.Time) styx.Time {
+	if t.IsZero() {
+		return styx.Time{}
 	}
-	return r.touch()
+	return styx.Time{Sec: uint64(t.Unix()), Nsec: uint64(t.Nanosecond())}
+}
+
+func (r *req) setattr(m *styx.Msg) error {
+	a := m.SetAttr
+	has := func(bit uint32) bool { return a.Valid&bit != 0 }
+	var c fs.Change
+	if has(styx.SetattrMode) {
+		mode := fs.FromUnix(a.Mode & 07777)
+		c.Mode = &mode
+	}
+	if has(styx.SetattrUid) {
+		c.Uid = &a.Uid
+	}
+	if has(styx.SetattrGid) {
+		c.Gid = &a.Gid
+	}
+	if has(styx.SetattrSize) {
+		c.Size = &a.Size
+	}
+	when := func(asked, said uint32, t styx.Time) *time.Time {
+		switch {
+		case has(said):
+			at := time.Unix(int64(t.Sec), int64(t.Nsec))
+			return &at
+		case has(asked):
+			return new(time.Time)
+		}
+		return nil
+	}
+	c.Atime = when(styx.SetattrAtime, styx.SetattrAtimeSet, a.Atime)
+	c.Mtime = when(styx.SetattrMtime, styx.SetattrMtimeSet, a.Mtime)
+	return r.set(c)
 }
 
 func (r *req) mkdir(m *styx.Msg) error {
@@ -146,39 +191,4 @@ func (r *req) unlinkat(m *styx.Msg) error {
 		return err
 	}
 	return fs.Delete(r, r.fid.at.Load().node, m.Name)
-}
-
-// types are the file types as stat(2) has them.
-var types = []struct {
-	mode fs.FileMode
-	unix uint32
-}{
-	{iofs.ModeDir, syscall.S_IFDIR},
-	{iofs.ModeSymlink, syscall.S_IFLNK},
-	{iofs.ModeDevice | iofs.ModeCharDevice, syscall.S_IFCHR},
-	{iofs.ModeDevice, syscall.S_IFBLK},
-	{iofs.ModeNamedPipe, syscall.S_IFIFO},
-	{iofs.ModeSocket, syscall.S_IFSOCK},
-}
-
-func unixType(m fs.FileMode) uint32 {
-	for _, t := range types {
-		if m.Type() == t.mode {
-			return t.unix
-		}
-	}
-	return syscall.S_IFREG
-}
-
-func unixMode(m fs.FileMode) uint32 {
-	u := unixType(m) | uint32(m.Perm())
-	for _, b := range []struct {
-		mode fs.FileMode
-		unix uint32
-	}{{iofs.ModeSetuid, syscall.S_ISUID}, {iofs.ModeSetgid, syscall.S_ISGID}, {iofs.ModeSticky, syscall.S_ISVTX}} {
-		if m&b.mode != 0 {
-			u |= b.unix
-		}
-	}
-	return u
 }

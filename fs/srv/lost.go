@@ -28,7 +28,7 @@ func (c *conn) reset(cause error) {
 	c.mu.Unlock()
 	for _, f := range fids {
 		f.account().Give(fs.Fids, 1)
-		f.close(c)
+		f.close()
 	}
 	c.mu.Lock()
 }

@@ -1,7 +1,10 @@
 package srv
 
 import (
+	"cmp"
+	iofs "io/fs"
 	"syscall"
+	"time"
 
 	"ctrfs/fs"
 	"ctrfs/fs/styx"
@@ -73,7 +76,11 @@ func (r *req) create(m *styx.Msg) error {
 	if err != nil {
 		return err
 	}
-	return r.became(m, at, p, &open{how: fs.Read, dir: new(dir)})
+	d := new(dir)
+	if d.pages, err = fs.Pages(r, p.node); err != nil {
+		return err
+	}
+	return r.became(m, at, p, &open{how: fs.Read, dir: d})
 }
 
 func (r *req) stat(m *styx.Msg) error {
@@ -100,34 +107,46 @@ func (r *req) record(st fs.Stat, name string) *styx.Dir {
 	}
 	if !st.Time.IsZero() {
 		d.Mtime = uint32(st.Time.Unix())
-		d.Atime = d.Mtime
+		d.Atime = uint32(cmp.Or(st.Atime, st.Time).Unix())
 	}
 	return d
 }
 
-// wstat gives another name or empties the file. Nothing to change is a request to write the file to disk, which
-// succeeds; times are as for touch.
+// wstat gives another name or changes attributes. Nothing to change is a request to write the file to disk, which succeeds.
 func (r *req) wstat(m *styx.Msg) error {
-	const can = styx.TouchName | styx.TouchLength | styx.TouchAtime | styx.TouchMtime
+	const can = styx.TouchName | styx.TouchLength | styx.TouchMode | styx.TouchAtime | styx.TouchMtime
 	t := m.Stat.Touched()
 	at := r.fid.at.Load()
-	switch {
-	case t&^can != 0:
+	if t&^can != 0 {
 		return fs.Err(syscall.EPERM, "wstat prohibited")
-	case t&styx.TouchLength != 0 && m.Stat.Length != 0:
-		return errLength
 	}
+	var c fs.Change
 	if t&styx.TouchLength != 0 {
-		if err := r.truncate(); err != nil {
+		c.Size = &m.Stat.Length
+	}
+	if t&styx.TouchMode != 0 {
+		st, err := at.node.Stat(r)
+		if err != nil {
 			return err
 		}
-	} else if t&(styx.TouchAtime|styx.TouchMtime) != 0 {
-		if err := r.touch(); err != nil {
+		mode := st.Mode&^(iofs.ModeType|0777) | fs.FileMode(m.Stat.Mode&0777) // 9P2000 has no others to change
+		c.Mode = &mode
+	}
+	when := func(asked styx.Touch, sec uint32) *time.Time {
+		if t&asked == 0 {
+			return nil
+		}
+		at := time.Unix(int64(sec), 0)
+		return &at
+	}
+	c.Atime, c.Mtime = when(styx.TouchAtime, m.Stat.Atime), when(styx.TouchMtime, m.Stat.Mtime)
+	if t&^styx.TouchName != 0 {
+		if err := r.set(c); err != nil {
 			return err
 		}
 	}
 	if t&styx.TouchName != 0 && m.Stat.Name != at.name {
-		return r.move(at, m.Stat.Name)
+		return r.move(at, nil, m.Stat.Name)
 	}
 	return nil
 }

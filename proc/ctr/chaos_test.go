@@ -338,7 +338,7 @@ func TestChaos(t *testing.T) {
 				case 8:
 					s.Echo(name+"/ctl", "killall")
 				case 9:
-					fs.Move(s.Ctx, s.Root, name, string(rune('a'+rand.IntN(4))))
+					fs.Move(s.Ctx, s.Root, name, nil, string(rune('a'+rand.IntN(4))))
 				case 10, 11:
 					if h, err := s.Open(name+"/proc/clone", fs.Write); err == nil {
 						h.Write(s.Ctx, 0, []byte("nowait\nexec /bin/sh -c 'echo x; exec sleep 0.01'"))

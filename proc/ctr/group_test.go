@@ -22,7 +22,7 @@ func TestGroup(t *testing.T) {
 			for what, err := range map[string]error{
 				"mkdir": mkdir, "clone": clone, "join": join, "stdout": stdout,
 				"ctl": other.Echo("t/ctl", "closeio"), "env": other.Echo("t/env", "A=b"), "args": other.Echo("t/args", "x"),
-				"mv": fs.Move(other.Ctx, other.Root, "t", "t"),
+				"mv": fs.Move(other.Ctx, other.Root, "t", nil, "t"),
 			} {
 				if errors.Is(err, fs.ErrPerm) == s.set.Shared {
 					t.Errorf("what is user %d's, shared %v: %s: %v", owner.Uid, s.set.Shared, what, err)
