@@ -100,12 +100,22 @@ func (p *Process) Namespace(kind string) (uint64, error) {
 
 // OpenNamespace opens the process's name space of a kind, which stays as long as it is open.
 func (p *Process) OpenNamespace(kind string) (*os.File, error) {
-	fd, err := openFile(p.path("ns/"+kind), unix.O_RDONLY)
-	if err = p.verify("ns/"+kind, err); err != nil {
+	return p.open("ns/"+kind, unix.O_RDONLY)
+}
+
+// OpenRoot opens the root directory that the process has now, as a place to look for names from.
+func (p *Process) OpenRoot() (*os.File, error) {
+	return p.open("root", unix.O_PATH|unix.O_DIRECTORY)
+}
+
+// open opens a file of the process's directory in /proc.
+func (p *Process) open(name string, flags int) (*os.File, error) {
+	fd, err := openFile(p.path(name), flags)
+	if err = p.verify(name, err); err != nil {
 		if fd >= 0 {
 			unix.Close(fd)
 		}
 		return nil, err
 	}
-	return os.NewFile(uintptr(fd), kind), nil
+	return os.NewFile(uintptr(fd), name), nil
 }

@@ -108,7 +108,8 @@ const (
 )
 
 // The directories: who makes something in it, who removes it and gives it another name. What is removed and renamed is
-// never gone: `!` is refused for another reason than rights, `?` done and undone.
+// never gone: `!` is refused for another reason than rights, `?` done and undone. Who is in the bits of a root lists it; in that of
+// the host's files only the host's root makes anything.
 const dirRights = `
 	/              0555      -  -    -
 	/proc          0555      -  -    -
@@ -120,7 +121,9 @@ const dirRights = `
 	/ctr/a         0755      -  RA!  RA?
 	/ctr/r/proc    0555      -  -    -
 	/ctr/a/proc    0555      -  -    -
-	/ctr/a/proc/1  0555      -  RA!  -`
+	/ctr/a/proc/1  0555      -  RA!  -
+	/ctr/r/root    0770      R  -    -
+	/ctr/a/root    0700      RA -    -`
 
 // A right is a row of those tables.
 type right struct {
@@ -212,7 +215,7 @@ func TestRights(t *testing.T) {
 		}
 	}
 	for _, name := range slices.Concat(rootFiles.Names(), proc.Files(), ctr.Files()) {
-		if !seen[name] && name != "proc" && name != "ctr" {
+		if !seen[name] && name != "proc" && name != "ctr" && name != "root" {
 			t.Errorf("%s is in a table of the tree and in none of the rights", name)
 		}
 	}
@@ -310,15 +313,28 @@ func (m *matrix) dirs(world []place) {
 			if err := c.on(at, func(f styx.Fid) error { return c.is(f, r.mode, p.uid, p.gid) }); err != nil {
 				m.t.Errorf("%s: stat %s: %v", letter, at, err)
 			}
-			if names, err := c.list(at); err != nil || len(names) == 0 {
-				m.t.Errorf("%s: list %s: %v", letter, at, err)
+			lists := map[string]string{"0770": "RG", "0700": "RA"}[r.mode]
+			names, err := c.list(at)
+			m.verdict("list "+at, letter, cmp.Or(lists, "RABGN"), err)
+			if err == nil && len(names) == 0 {
+				m.t.Errorf("%s: list %s: nothing", letter, at)
+			}
+			if lists != "" {
+				err := c.to(at, "create")
+				m.verdict("create in "+at, letter, r.read, err)
+				if err == nil {
+					m.verdict("remove "+at+"/new", letter, r.read, c.to(at+"/new", "remove"))
+				}
 			}
 			for _, what := range []string{"mode", "uid", "create"} {
+				if lists != "" && what == "create" {
+					continue
+				}
 				if err := c.to(at, what); !denies(err) {
 					m.t.Errorf("%s: %s %s: %v", letter, what, at, err)
 				}
 			}
-			err := c.to(at, "mkdir")
+			err = c.to(at, "mkdir")
 			m.verdict("mkdir "+at, letter, r.read, err)
 			if err == nil {
 				m.verdict("remove "+at+"/new", letter, r.read, c.to(at+"/new", "remove"))

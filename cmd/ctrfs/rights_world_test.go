@@ -58,6 +58,7 @@ func (s *served) world() []place {
 	cloned := keep(own, "proc/clone", fs.Read|fs.Write, "exec /bin/sleep 1000", "killonclose")
 	keep(own, "proc/"+cloned+"/stdin", fs.Write)
 	number := func(name string) bool { _, err := strconv.Atoi(name); return err == nil }
+	any := func(string) bool { return true }
 	one := func(names ...string) func(string) bool {
 		return func(name string) bool { return slices.Contains(names, name) }
 	}
@@ -69,10 +70,12 @@ func (s *served) world() []place {
 		{"/proc/" + parked, uidA, gidAB, rights(false, processRights, clonedRights, hiddenRights, parkedRights, terminalRights), one()},
 		{"/proc/" + cloned, uidA, gidAB, rights(false, processRights, clonedRights), one()},
 		{"/ctr", 0, adminGid, rights(false, "clone 0660 RG RG?"), one("r", "a")},
-		{"/ctr/r", 0, adminGid, rights(true, containerRights), one("proc")},
-		{"/ctr/a", uidA, gidAB, rights(false, containerRights), one("proc")},
+		{"/ctr/r", 0, adminGid, rights(true, containerRights), one("proc", "root")},
+		{"/ctr/a", uidA, gidAB, rights(false, containerRights), one("proc", "root")},
 		{"/ctr/r/proc", 0, adminGid, rights(true, "clone 0660 Rg Rg?"), number},
 		{"/ctr/a/proc", uidA, gidAB, rights(false, "clone 0600 RA RA?"), number},
+		{"/ctr/r/root", 0, adminGid, nil, any},
+		{"/ctr/a/root", uidA, gidAB, nil, any},
 		{"/ctr/r/proc/1", 0, 0, rights(true, terminalRights, processRights, clonedRights), one()},
 		{"/ctr/a/proc/1", uidA, gidAB, rights(false, terminalRights, processRights, clonedRights, hiddenRights), one()},
 	}

@@ -35,6 +35,7 @@ var files = share(fs.Table[*Ctr]{
 	fs.Value("nsgrp", 0644, (*Ctr).nsgrp, (*Ctr).setNsgrp),
 	fs.Text("pid", 0444, (*Ctr).pid),
 	fs.Sub("proc", (*Ctr).procs),
+	fs.Sub("root", (*Ctr).rootDir),
 	fs.Value("rootfs", 0644, (*Ctr).rootfs, (*Ctr).setRootfs),
 	fs.Text("stat", 0444, (*Ctr).stat),
 	fs.Text("stats", 0444, (*Ctr).stats),
