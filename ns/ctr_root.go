@@ -160,11 +160,15 @@ func (r *rootPlan) mount(p *Plan) *mountTree {
 		r.place(p, t)
 		t.parts = []*Step{t.root}
 		return t
+	case r.kept && r.void != nil:
+		r.placeCopy(p, t, p.Send(int(s.Root.Scratch.root.Fd())))
+		return t
 	case r.kept:
 		t.root = p.Send(int(s.Root.Scratch.root.Fd()))
 		r.back = r.place(p, t)
 	case r.void != nil:
 		r.layersInVoid(p, t, lower)
+		return t
 	default:
 		r.layers(p, t, lower)
 	}

@@ -111,6 +111,19 @@ func TestScratch(t *testing.T) {
 		if strings.Contains(hostState(t), "overlay") {
 			t.Error("mounted on the host")
 		}
+		// Who was killed in the middle of a run has only what he had before it.
+		if s.Flags&unix.CLONE_NEWUSER == 0 && void.ns != nil {
+			before, err := unix.Dup(int(s.Root.Scratch.root.Fd()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			inside(t, s, "touch", "/root/more")
+			s.Root.Scratch.Close()
+			s.Root.Scratch.Restore(os.NewFile(uintptr(before), "root"), nil)
+			if out, _ := inside(t, s, "ls", "/root"); out != "f\nmine\nmore\n" {
+				t.Errorf("the layer of before: %q", out)
+			}
+		}
 		s.Root.Scratch.Close()
 		if out, _ := inside(t, s, "sh", "-c", script); strings.Count(out, "run") != 1 {
 			t.Errorf("after Close: %q", out)

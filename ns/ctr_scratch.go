@@ -29,8 +29,8 @@ func (s *Scratch) Files() (root, user *os.File) { return s.root, s.user }
 // Restore makes it the layer that lives in files.
 func (s *Scratch) Restore(root, user *os.File) { s.root, s.user = root, user }
 
-// keep takes the root that a new container gave back in place of the one that it was given, which is now
-// mounted in it: before Linux 6.15 nothing can be done with that but once.
+// keep takes the root that a new container gave in place of the one that it was given, which is now mounted in it: with a copy of
+// what is mounted in a namespace nothing can be done in others but once.
 func (s *Scratch) keep(root *os.File) {
 	if root == nil {
 		return

@@ -78,16 +78,29 @@ func (r *rootPlan) layersInVoid(p *Plan, t *mountTree, lower []*Step) {
 		r.netFiles(p, "up/etc/")
 		t.root = p.overlay([]*Step{p.find("/")}, "up", "work")
 	}
-	t.parts = []*Step{t.root}
 	if r.usr && r.host != nil {
 		p.mkdir("usr", 0755)
 		p.mkdir("usrwork", 0755)
-		t.parts = append(t.parts, p.overlay([]*Step{p.find("/usr")}, "usr", "usrwork"))
+		p.attach(p.overlay([]*Step{p.find("/usr")}, "usr", "usrwork"), t.root, "usr", "/usr")
 	}
+	if r.spec.Root.Scratch != nil {
+		p.give(t.root)
+		r.placeCopy(p, t, t.root)
+	} else {
+		r.place(p, t)
+	}
+	t.parts = []*Step{t.root}
+	if r.usr && r.host != nil {
+		t.parts = append(t.parts, p.open(t.root, "usr", unix.O_PATH|unix.O_DIRECTORY, 0))
+	}
+}
+
+// placeCopy mounts a copy of a root that was never mounted itself: such a one may be copied in any mount namespace, and stays as it
+// is, whoever is killed before the container is made.
+func (r *rootPlan) placeCopy(p *Plan, t *mountTree, root *Step) {
+	t.root = p.Do("open_tree of the root", unix.SYS_OPEN_TREE, root, "",
+		unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_EMPTY_PATH)
 	r.place(p, t)
-	for _, usr := range t.parts[1:] {
-		p.attach(usr, t.root, "usr", "/usr")
-	}
 }
 
 // overlay makes a file system of directories that are open, the uppermost first.
