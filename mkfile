@@ -14,6 +14,10 @@ test:VQ:
 race:VQ:
 	go test -race -skip '^TestGuest$' ./...
 
+# Some minutes: 200 servers killed among programs, and as many among 100 containers.
+kills:VQ:
+	CTRFS_KILLS=200 go test -v -run '^TestServerKilled.*AtRandom$' ./cmd/ctrfs
+
 fuzz:VQ:
 	go list ./... | while read p; do go test -list '^Fuzz' $p | grep '^Fuzz' | while read t; do go test -run '^$' -fuzz "^$t\$" -fuzztime 10s $p || exit; done || exit; done
 

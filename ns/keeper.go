@@ -88,7 +88,7 @@ func Keep() (status int) {
 			return ws.ExitStatus()
 		}
 		fmt.Fprintf(os.Stderr, "ctrfs: the server has died (%s)\n", cmp.Or(Exit{Status: ws, Known: true}.String(), "exit: 0"))
-		if time.Since(began) > soon {
+		if time.Since(began) > soon || ws.Signal() == syscall.SIGKILL { // another's doing is no fault of its own
 			delay = firstDelay
 		}
 		if !k.pause(end, delay) {

@@ -24,6 +24,7 @@ type caller struct {
 	in   *styx.Reader
 	d    styx.Dialect
 	last styx.Fid
+	step func(answered bool) // called when messages were sent, and when one is answered; nil: nobody wants to know
 }
 
 // A refusal is an error that a server has answered: by number, or in words.
@@ -83,6 +84,9 @@ func (c *caller) all(msgs []*styx.Msg) ([]*styx.Msg, []error) {
 		}
 	}
 	_, err = c.conn.Write(b)
+	if c.step != nil && err == nil {
+		c.step(false)
+	}
 	for range msgs {
 		r := new(styx.Msg)
 		if err == nil {
@@ -90,6 +94,9 @@ func (c *caller) all(msgs []*styx.Msg) ([]*styx.Msg, []error) {
 		}
 		if err == nil {
 			err = styx.Parse(b, c.d, r)
+		}
+		if c.step != nil && err == nil {
+			c.step(true)
 		}
 		if err != nil {
 			for i := range errs {

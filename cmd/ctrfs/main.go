@@ -132,20 +132,15 @@ func serve(keeper *ns.Keeper, args []string) error {
 	if err != nil {
 		return err
 	}
-	up := false
+	if err := keeper.Up(); err != nil { // before anybody is answered: what he does then is not to be lost
+		return err
+	}
 	err = s.serve(ctx, listeners, func(ctx context.Context) (down func(), err error) {
 		if o.dir != "" {
 			down, err = mount(ctx, s.srv.Root, s.srv.Accounts, socket(listeners), o.dir)
 		}
-		if err == nil {
-			up = true
-			err = keeper.Up()
-		}
 		return down, err
 	})
-	if !up { // the keeper decides whether another may try it
-		return err
-	}
 	end, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	return errors.Join(err, s.ctrs.Close(end), keeper.End())

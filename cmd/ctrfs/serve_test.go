@@ -54,7 +54,7 @@ type daemon struct {
 }
 
 func role(t testing.TB, name string, args ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute+time.Duration(killings())*time.Second)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), "CTRFS_TEST_ROLE="+name)
@@ -69,7 +69,7 @@ func start(t *testing.T, until string, args ...string) *daemon {
 
 func launch(t testing.TB, until string, cmd *exec.Cmd) *daemon {
 	t.Helper()
-	d := &daemon{cmd, make(chan string, 1000), t}
+	d := &daemon{cmd, make(chan string, 10000), t}
 	stderr, err := cmd.StderrPipe()
 	if err == nil {
 		err = cmd.Start()
