@@ -96,6 +96,27 @@ var (
 	sysMasked    = []string{"firmware", "devices/virtual/powercap"}
 )
 
+// MaskedPaths are the files of proc and sysfs that no container reads, ReadonlyPaths those of proc that none writes; sysfs is
+// all read-only. Devices are the device files that each has, and their numbers.
+func MaskedPaths() []string   { return append(below("/proc/", procMasked), below("/sys/", sysMasked)...) }
+func ReadonlyPaths() []string { return below("/proc/", procReadOnly) }
+
+func Devices() map[string]uint64 {
+	all := map[string]uint64{}
+	for _, d := range devices {
+		all["/dev/"+d.name] = unix.Mkdev(d.major, d.minor)
+	}
+	return all
+}
+
+func below(dir string, names []string) []string {
+	paths := make([]string, 0, len(names))
+	for _, n := range names {
+		paths = append(paths, dir+n)
+	}
+	return paths
+}
+
 // A kernelFile is a name in proc or sysfs that this kernel has.
 type kernelFile struct {
 	name string
@@ -156,9 +177,9 @@ func (t *mountTree) mask(p *Plan, m *Step, where string, files []kernelFile) {
 }
 
 var devices = []struct {
-	name  string
-	minor uint32
-}{{"null", 3}, {"zero", 5}, {"full", 7}, {"random", 8}, {"urandom", 9}, {"tty", 0}}
+	name         string
+	major, minor uint32
+}{{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}}
 
 // device is a mount of one device file: of one of our own making, or of the host's, which the
 // container cannot chmod.
@@ -181,12 +202,8 @@ func (t *mountTree) makeDev(p *Plan) {
 		p.Do(fmt.Sprintf("symlink %q", l[1]), unix.SYS_SYMLINKAT, l[0], unix.AT_FDCWD, "dev/"+l[1])
 	}
 	for _, d := range devices {
-		major := uint32(1)
-		if d.name == "tty" {
-			major = 5
-		}
 		if t.nodes {
-			p.Do(fmt.Sprintf("mknod %q", d.name), unix.SYS_MKNODAT, unix.AT_FDCWD, "nodes/"+d.name, unix.S_IFCHR|0666, unix.Mkdev(major, d.minor))
+			p.Do(fmt.Sprintf("mknod %q", d.name), unix.SYS_MKNODAT, unix.AT_FDCWD, "nodes/"+d.name, unix.S_IFCHR|0666, unix.Mkdev(d.major, d.minor))
 		}
 		p.Do(fmt.Sprintf("mknod %q", "dev/"+d.name), unix.SYS_MKNODAT, unix.AT_FDCWD, "dev/"+d.name, unix.S_IFREG|0666, 0)
 	}

@@ -130,11 +130,7 @@ func deviceProgram() []insn {
 		{or | unix.BPF_X, 3 | 4<<4, 0, 0},
 	}
 	for _, d := range devices {
-		major := int32(1)
-		if d.name == "tty" {
-			major = 5
-		}
-		p = append(p, insn{jeq, 3, toYes, major<<20 | int32(d.minor)})
+		p = append(p, insn{jeq, 3, toYes, int32(d.major)<<20 | int32(d.minor)})
 	}
 	p = append(p, insn{jeq, 3, toYes, 5<<20 | 2}) // ptmx
 	no := len(p)

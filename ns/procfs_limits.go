@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -85,6 +86,11 @@ func ParseLimit(word string) (uint64, error) {
 		return 0, fmt.Errorf("neither a number nor unlimited: %q", word)
 	}
 	return n, nil
+}
+
+// IsLimit says whether a limit is called so.
+func IsLimit(name string) bool {
+	return slices.ContainsFunc(rlimits[:], func(r struct{ name, label string }) bool { return r.name == name })
 }
 
 // SetLimit sets a limit of the process for c, as prlimit(2) would let c do it: c must be all of the process's user and

@@ -75,7 +75,9 @@ const (
 	containerRights = `
 		args       0644/0664 RABGN  RAg /bin/sleep 1000
 		bcaps      0644/0664 RABGN  RAg! ~kill
+		bundle     0644/0664 RABGN  RAg! /nonesuch
 		cgroup     0444      RABGN  -
+		config     0600/0660 RAg    RAg?
 		console    0600/0660 RAg?   RAg x
 		ctl        0600/0660 RAg    RAg rename NAME
 		cwd        0644/0664 RABGN  RAg /

@@ -70,6 +70,7 @@ type Ctr struct {
 	held      bool     // the file that opening clone gave is open
 	unwritten bool     // and nothing was written to it yet
 	bound     bool     // it is killed when that is closed
+	refused   error    // what is wrong with the last config.json
 	files     []string // what the keeper has of the scratch layer
 
 	busy    int           // verbs of its processes under way
@@ -91,6 +92,13 @@ type spec struct {
 	mounts               []mount
 	tty                  *ns.Winsize // nil: no terminal
 	labels               []label
+
+	bundle string // of which the rest is, as it was
+
+	// these are said by config only
+	noNewPrivs, readonly bool // readonly: a root that is one directory
+	oom                  *int // nil: as this program's
+	rlimits              []ns.Limit
 }
 
 // A state is where in its life a container is.

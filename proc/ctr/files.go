@@ -2,6 +2,7 @@ package ctr
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -16,7 +17,9 @@ import (
 var files = share(fs.Table[*Ctr]{
 	fs.Lines("args", 0644, (*Ctr).args, (*Ctr).clearArgs, (*Ctr).addArgs),
 	fs.Value("bcaps", 0644, (*Ctr).bcaps, (*Ctr).setBcaps),
+	fs.Value("bundle", 0644, (*Ctr).bundle, (*Ctr).setBundle),
 	fs.Text("cgroup", 0444, (*Ctr).cgroup),
+	fs.Whole("config", 0600, (*Ctr).config, (*Ctr).setConfig),
 	fs.Special("console", 0600, (*Ctr).openConsole).If((*Ctr).hasTTY),
 	fs.Ctl("ctl", 0600, (*Ctr).self, verbs.Do),
 	fs.Value("cwd", 0644, (*Ctr).cwd, (*Ctr).setCwd),
@@ -122,21 +125,30 @@ func (c *Ctr) setRootfs(_ context.Context, line string) error {
 	if err != nil {
 		return err
 	}
+	if err := checkRootfs(words); err != nil {
+		return fmt.Errorf("rootfs: %w", err)
+	}
+	return c.whileNew("root", func(s *spec) error { s.rootfs, s.readonly = words, false; return nil })
+}
+
+func checkRootfs(words []string) error {
 	dirs := words
 	switch {
+	case len(words) == 0:
+		return errors.New("nothing said")
 	case words[0] == "overlay" && len(words) > 1:
 		dirs = words[1:]
 	case len(words) > 1:
-		return fmt.Errorf("rootfs: not `host`, `DIR` or `overlay DIR...`: %q", line)
+		return fmt.Errorf("not `host`, `DIR` or `overlay DIR...`: %q", fs.Words(words...))
 	case words[0] == "host":
 		dirs = nil
 	}
 	for _, d := range dirs {
 		if !strings.HasPrefix(d, "/") {
-			return fmt.Errorf("rootfs: not an absolute path: %q", d)
+			return fmt.Errorf("not an absolute path: %q", d)
 		}
 	}
-	return c.whileNew("root", func(s *spec) error { s.rootfs = words; return nil })
+	return nil
 }
 
 // current gives the run that goes on.

@@ -28,6 +28,7 @@ type keptCtr struct {
 	Xid   uint32
 	State state
 	Spec  keptSpec
+	Wrong string   `json:",omitempty"` // with the last config.json
 	Forks uint64   `json:",omitempty"`
 	Fresh bool     `json:",omitempty"` // nobody has said that he wants it
 	Bound bool     `json:",omitempty"` // it is killed with the connection of who made it
@@ -46,6 +47,7 @@ type keptRun struct {
 	// What it is made of, and what enters it will be, whatever the next run is.
 	Flags          uint64
 	Caps           ns.CapSet
+	NoNewPrivs     bool   `json:",omitempty"`
 	UidMap, GidMap string `json:",omitempty"`
 }
 
@@ -60,12 +62,17 @@ type keptSpec struct {
 	Limits, Labels       [][2]string
 	Mounts               [][4]string
 	TTY                  *ns.Winsize
+	NoNewPrivs, Readonly bool       `json:",omitempty"`
+	OOM                  *int       `json:",omitempty"`
+	Rlimits              []ns.Limit `json:",omitempty"`
+	Bundle               string     `json:",omitempty"`
 }
 
 func (s *spec) kept() keptSpec {
 	k := keptSpec{
 		Args: s.args, Env: s.env, Cwd: s.cwd, User: s.user, Hostname: s.hostname, Domainname: s.domainname,
 		Rootfs: s.rootfs, Caps: s.caps, Spaces: s.spaces, TTY: s.tty,
+		NoNewPrivs: s.noNewPrivs, Readonly: s.readonly, OOM: s.oom, Rlimits: s.rlimits, Bundle: s.bundle,
 	}
 	for _, l := range s.limits {
 		k.Limits = append(k.Limits, [2]string{l.word, l.value})
@@ -83,6 +90,7 @@ func (k *keptSpec) spec() spec {
 	s := spec{
 		args: k.Args, env: k.Env, cwd: k.Cwd, user: k.User, hostname: k.Hostname, domainname: k.Domainname,
 		rootfs: k.Rootfs, caps: k.Caps, spaces: k.Spaces, tty: k.TTY,
+		noNewPrivs: k.NoNewPrivs, readonly: k.Readonly, oom: k.OOM, rlimits: k.Rlimits, bundle: k.Bundle,
 	}
 	for _, l := range k.Limits {
 		s.limits = append(s.limits, limit{l[0], l[1]})
@@ -104,10 +112,13 @@ func (c *Ctr) kept() keptCtr {
 		ID: c.id, Qid: c.qid, Owner: c.owner, Made: c.made, Name: c.name, Xid: c.xid, State: c.state, Spec: c.spec.kept(),
 		Forks: c.forks, Fresh: c.unwritten, Bound: c.bound, Files: c.files,
 	}
+	if c.refused != nil {
+		k.Wrong = c.refused.Error()
+	}
 	if r := c.run; r != nil {
 		k.Run = &keptRun{
 			Started: r.started, Ended: r.ended, Failed: r.failed, Again: r.again, Kill: r.killed, OOM: r.oom.kills,
-			Flags: r.spec.Flags, Caps: r.spec.Caps, UidMap: r.spec.UidMap, GidMap: r.spec.GidMap,
+			Flags: r.spec.Flags, Caps: r.spec.Caps, NoNewPrivs: r.spec.NoNewPrivs, UidMap: r.spec.UidMap, GidMap: r.spec.GidMap,
 		}
 		if r.job != nil {
 			k.Run.Job = r.job.Name()
@@ -213,6 +224,9 @@ func (cs *Containers) again(h *ns.Held, accounts *fs.Accounts) (*Ctr, *keptCtr, 
 		turn: make(chan struct{}, 1), next: make(chan struct{}), load: load{last: time.Now()},
 		name: k.Name, xid: k.Xid, state: k.State, spec: k.Spec.spec(), forks: k.Forks, unwritten: k.Fresh, bound: k.Bound, files: k.Files,
 	}
+	if k.Wrong != "" {
+		c.refused = errors.New(k.Wrong)
+	}
 	var root, user *os.File
 	for i, name := range k.Files {
 		switch name {
@@ -250,7 +264,7 @@ func (c *Ctr) goOn(k *keptCtr, jobs []*proc.Job) error {
 		r.oom.kills = k.Run.OOM
 		r.spec = ns.Spec{
 			Opt:    ns.Opt{Flags: k.Run.Flags, Cgroup: group},
-			UidMap: k.Run.UidMap, GidMap: k.Run.GidMap, Caps: k.Run.Caps, Filter: ns.DefaultFilter(k.Run.Caps),
+			UidMap: k.Run.UidMap, GidMap: k.Run.GidMap, Caps: k.Run.Caps, NoNewPrivs: k.Run.NoNewPrivs, Filter: ns.DefaultFilter(k.Run.Caps),
 		}
 	}
 	for _, j := range jobs { // at most one more than it has: that of a run that was only begun, or of the last

@@ -42,14 +42,18 @@ func parseMount(line string) (m mount, err error) {
 	if len(words) == 5 {
 		m.options = words[4]
 	}
+	return m, m.check()
+}
+
+func (m *mount) check() error {
 	if !strings.HasPrefix(m.target, "/") {
-		return m, fmt.Errorf("mounts: not an absolute path: %q", m.target)
+		return fmt.Errorf("mounts: not an absolute path: %q", m.target)
 	}
 	if m.kind == "bind" && !strings.HasPrefix(m.source, "/") {
-		return m, fmt.Errorf("mounts: not an absolute path: %q", m.source)
+		return fmt.Errorf("mounts: not an absolute path: %q", m.source)
 	}
-	_, err = m.spec()
-	return m, err
+	_, err := m.spec()
+	return err
 }
 
 // spec is the mount for the kernel, without the source of a bind.

@@ -14,12 +14,15 @@ import (
 	"ctrfs/ns"
 )
 
-// spaces are the name spaces of a container and where they can be from, beside `new`. What holds it together is always its own.
-var spaces = []struct {
+// A space is a kind of name space.
+type space struct {
 	kind string
 	flag uint64
 	from string
-}{
+}
+
+// spaces are the name spaces of a container and where they can be from, beside `new`. What holds it together is always its own.
+var spaces = []space{
 	{"cgroup", unix.CLONE_NEWCGROUP, "host"},
 	{"ipc", unix.CLONE_NEWIPC, "host, a container, or a path"},
 	{"mnt", unix.CLONE_NEWNS, ""},
@@ -72,6 +75,26 @@ func (c *Ctr) setNsgrp(_ context.Context, line string) error {
 		return fmt.Errorf("nsgrp: not KIND FROM: %q", line)
 	}
 	kind, from := words[0], words[1]
+	if err := c.checkSpace(kind, from); err != nil {
+		return fmt.Errorf("nsgrp: %w", err)
+	}
+	return c.whileNew("name spaces", func(s *spec) error {
+		next := *s
+		next.spaces = maps.Clone(s.spaces)
+		if next.spaces == nil {
+			next.spaces = map[string]string{}
+		}
+		next.spaces[kind] = from
+		if err := next.checkSpaces(); err != nil {
+			return fmt.Errorf("nsgrp: %w", err)
+		}
+		s.spaces = next.spaces
+		return nil
+	})
+}
+
+// checkSpace is whether the container's name space of a kind may be from there.
+func (c *Ctr) checkSpace(kind, from string) error {
 	may := "none"
 	for _, k := range spaces {
 		if k.kind == kind {
@@ -81,33 +104,31 @@ func (c *Ctr) setNsgrp(_ context.Context, line string) error {
 	path := strings.HasPrefix(from, "/")
 	switch {
 	case may == "none":
-		return fmt.Errorf("nsgrp: no such kind of name space: %q", kind)
+		return fmt.Errorf("no such kind of name space: %q", kind)
 	case from == "new":
 	case may == "", may == "host" && from != "host":
-		return fs.Err(unix.EOPNOTSUPP, "nsgrp: %s: a container has its own", kind)
+		return fs.Err(unix.EOPNOTSUPP, "%s: a container has its own", kind)
 	case c.owner.Uid != 0:
-		return fmt.Errorf("nsgrp: %s %q: %w", kind, from, fs.ErrPerm)
+		return fmt.Errorf("%s %q: %w", kind, from, fs.ErrPerm)
 	case from != "host" && !path:
 		if _, err := c.set.find(from); err != nil {
-			return fmt.Errorf("nsgrp: no such container: %q", from)
+			return fmt.Errorf("no such container: %q", from)
 		}
 	}
-	return c.whileNew("name spaces", func(s *spec) error {
-		next := maps.Clone(s.spaces)
-		if next == nil {
-			next = map[string]string{}
-		}
-		next[kind] = from
-		if next["user"] == "new" {
-			for kind, from := range next {
-				if from != "new" && from != "host" || from == "host" && kind != "user" {
-					return fs.Err(unix.EOPNOTSUPP, "nsgrp: %s %q: it has no right to that in a user name space of its own", kind, from)
-				}
-			}
-		}
-		s.spaces = next
+	return nil
+}
+
+// checkSpaces is whether name spaces can be from where they are to be together.
+func (s *spec) checkSpaces() error {
+	if s.spaces["user"] != "new" {
 		return nil
-	})
+	}
+	for kind, from := range s.spaces {
+		if from != "new" && from != "host" || from == "host" && kind != "user" {
+			return fs.Err(unix.EOPNOTSUPP, "%s %q: it has no right to that in a user name space of its own", kind, from)
+		}
+	}
+	return nil
 }
 
 // enterSpaces says in a container's plan which name spaces it has. The caller closes those that are joined.

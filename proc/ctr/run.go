@@ -106,6 +106,8 @@ func (c *Ctr) clone(ctx context.Context, r *run, s spec) error {
 		Domainname: s.domainname,
 		Root:       root,
 		Mounts:     mounts,
+		ReadOnly:   s.readonly,
+		NoNewPrivs: s.noNewPrivs,
 		Caps:       s.caps,
 		Filter:     ns.DefaultFilter(s.caps),
 	}
@@ -128,15 +130,33 @@ func (c *Ctr) clone(ctx context.Context, r *run, s spec) error {
 		return err
 	}
 	r.job, err = c.space.Start(parked, stdio, c.owner, func() { c.began(r) })
-	if err != nil || s.tty == nil {
+	if err != nil {
 		return err
 	}
-	if err = r.job.Terminal(ctx, *s.tty); err != nil {
+	if err = c.prepare(ctx, r, &s, parked); err != nil {
 		r.job.Process().Signal(unix.SIGKILL)
 		r.job.Ready()
 		r.job.Unpin()
 	}
 	return err
+}
+
+// prepare gives the first process what it needs beside its container.
+func (c *Ctr) prepare(ctx context.Context, r *run, s *spec, parked *ns.Parked) error {
+	if s.oom != nil {
+		if err := parked.OOM(ctx, *s.oom); err != nil {
+			return err
+		}
+	}
+	for _, l := range s.rlimits {
+		if err := r.job.Process().SetLimit(ctx, c.owner, l); err != nil {
+			return fmt.Errorf("limit %s: %w", l.Name, err)
+		}
+	}
+	if s.tty == nil {
+		return nil
+	}
+	return r.job.Terminal(ctx, *s.tty)
 }
 
 // root opens the directories that the container's root is made of, as its owner.

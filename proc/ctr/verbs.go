@@ -36,6 +36,7 @@ var verbs = ctl.Table[*Ctr]{
 	ctl.Verb("bcaps WORD...", func(c *Ctr, ctx context.Context, args []string) error {
 		return c.setBcaps(ctx, strings.Join(args, " "))
 	}),
+	ctl.Verb("bundle DIR", said((*Ctr).setBundle)),
 	ctl.Verb("cwd DIR", said((*Ctr).setCwd)),
 	ctl.Verb("domainname NAME", said((*Ctr).setDomainname)),
 	ctl.Verb("env NAME=VALUE", said((*Ctr).addEnv)),
@@ -89,6 +90,9 @@ func (c *Ctr) create(ctx context.Context, _ []string) error {
 		return err
 	}
 	defer release()
+	if err := c.configured(); err != nil {
+		return err
+	}
 	return c.park(ctx)
 }
 
@@ -98,6 +102,9 @@ func (c *Ctr) start(ctx context.Context, _ []string) error {
 		return err
 	}
 	defer release()
+	if err := c.configured(); err != nil {
+		return err
+	}
 	return c.launch(ctx)
 }
 
@@ -111,6 +118,9 @@ func (c *Ctr) exec(ctx context.Context, args []string) error {
 		return err
 	}
 	defer release()
+	if err := c.configured(); err != nil {
+		return err
+	}
 	c.setArgs(ctx, args)
 	return c.launch(ctx)
 }
