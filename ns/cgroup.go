@@ -22,6 +22,7 @@ type Cgroups struct {
 	base string       // the directory that holds our groups, in each hierarchy that has one
 	v2   *hierarchy   // nil where version 2 is not mounted
 	v1   []*hierarchy // those with controllers
+	rest []*hierarchy // those of version 1 without, which have names: nothing of ours is made there
 }
 
 // A hierarchy is one tree of groups.
@@ -90,6 +91,8 @@ func FindCgroups(base string) (*Cgroups, error) {
 			c.v2 = h
 		case !strings.HasPrefix(h.name, "name="):
 			c.v1 = append(c.v1, h)
+		default:
+			c.rest = append(c.rest, h)
 		}
 	}
 	return c, nil

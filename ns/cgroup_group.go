@@ -73,6 +73,18 @@ func (c *Cgroups) MakeGroup(name string) (*Group, error) {
 	return g, nil
 }
 
+// Sweep removes a group, which others have made, from every hierarchy, if nobody is in it.
+func (c *Cgroups) Sweep(group string) {
+	for _, h := range slices.Concat([]*hierarchy{c.v2}, c.v1, c.rest) {
+		if h == nil {
+			continue
+		}
+		if dir, ok := h.dir(group); ok {
+			unix.Rmdir(dir) // fails where there is none, as it should be
+		}
+	}
+}
+
 // OpenGroup finds a group that an earlier server made.
 func (c *Cgroups) OpenGroup(name string) (*Group, error) {
 	life, file, err := c.named(name)

@@ -65,6 +65,8 @@ func Keep() (status int) {
 	k := &keeper{args: os.Args[1:], held: map[string]*holding{}, byPid: map[int]*holding{}, loose: map[int]*ending{}}
 	k.server.Store(-1)
 	k.escapeOOM()
+	// What programs of other people have started for the server, and left, is the keeper's child too.
+	unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // cannot fail
 	end, stop := context.WithCancel(context.Background())
 	defer stop()
 	k.passSignals(stop)

@@ -171,7 +171,7 @@ func openCgroups(c Cred, p *Process) (files []*os.File, err error) {
 		return nil, err
 	}
 	for _, m := range in {
-		for _, h := range append([]*hierarchy{groups.v2}, groups.v1...) {
+		for _, h := range slices.Concat([]*hierarchy{groups.v2}, groups.v1, groups.rest) {
 			if h == nil || h.name != m.Hierarchy {
 				continue
 			}
@@ -191,6 +191,20 @@ func openCgroups(c Cred, p *Process) (files []*os.File, err error) {
 		}
 	}
 	return files, nil
+}
+
+// Follow moves p into the groups of another process.
+func (p *Process) Follow(other *Process) error {
+	files, err := openCgroups(Cred{Uid: uint32(os.Geteuid())}, other)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	return enterCgroups(files, p)
 }
 
 func enterCgroups(files []*os.File, p *Process) error {

@@ -100,7 +100,7 @@ func (s *Space) Start(parked *ns.Parked, stdio *Stdio, user ns.Cred, began func(
 	if j.pinned {
 		j.turn <- struct{}{}
 	}
-	err := s.enlist(j)
+	err := s.enlist(j, parked.Pidfd)
 	if err != nil {
 		parked.End()
 		stdio.Close()
@@ -115,8 +115,8 @@ func (s *Space) Start(parked *ns.Parked, stdio *Stdio, user ns.Cred, began func(
 }
 
 // enlist finds out the job's numbers and makes it known.
-func (s *Space) enlist(j *Job) error {
-	fd, err := unix.FcntlInt(uintptr(j.parked.Pidfd), unix.F_DUPFD_CLOEXEC, 0)
+func (s *Space) enlist(j *Job, pidfd int) error {
+	fd, err := unix.FcntlInt(uintptr(pidfd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,9 @@ func (s *Space) enlist(j *Job) error {
 		j.inside = s.Inside(j.proc)
 	}
 	if s.Processes.Keeper == nil {
-		err = ns.Reap(j.proc)
+		if err = ns.Reap(j.proc); err == unix.ECHILD && j.parked == nil { // another is its parent
+			err = nil
+		}
 	} else {
 		err = s.Processes.keep(j)
 	}

@@ -146,17 +146,27 @@ func (s *Stdio) take(i, mine, his int) {
 
 // newTerminal makes a terminal of the devpts below root: its two directions are input and output.
 func newTerminal(root *os.File, uid uint32, size ns.Winsize, on *fs.Account) (*Stdio, error) {
-	s, err := newStdio(on)
+	master, slave, err := ns.OpenTerminal(root, uid)
 	if err != nil {
 		return nil, err
 	}
-	master, slave, err := ns.OpenTerminal(root, uid)
+	s, err := NewTerminal(master, size, on)
 	if err != nil {
-		s.Close()
+		slave.Close()
+		return nil, err
+	}
+	s.child = [3]*os.File{slave, slave, slave}
+	return s, nil
+}
+
+// NewTerminal is the standard input, output and error of a process that has a terminal already.
+func NewTerminal(master *os.File, size ns.Winsize, on *fs.Account) (*Stdio, error) {
+	s, err := newStdio(on)
+	if err != nil {
+		master.Close()
 		return nil, err
 	}
 	s.tty, s.ours[0], s.In.tty = master, master, master
-	s.child = [3]*os.File{slave, slave, slave}
 	if err := errors.Join(ns.SetWinsize(master, size), s.keepOutput(0), s.makeMiddle()); err != nil {
 		s.Close()
 		return nil, err

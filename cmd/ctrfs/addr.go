@@ -62,10 +62,13 @@ func (a addr) String() string {
 	return a.network + "!" + a.address
 }
 
+// runDir is where root's server has its socket and its state.
+const runDir = "/run/ctrfs"
+
 // defaultAddr is where a user's server listens if nothing else is said.
 func defaultAddr(uid int) (addr, error) {
 	if uid == 0 {
-		return addr{"unix", "/run/ctrfs/sock"}, nil
+		return addr{"unix", runDir + "/sock"}, nil
 	}
 	dir := os.Getenv("XDG_RUNTIME_DIR")
 	if !filepath.IsAbs(dir) {

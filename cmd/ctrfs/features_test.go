@@ -16,8 +16,8 @@ import (
 	"ctrfs/proc"
 )
 
-// takenOver is what PCP's process services (9 to 16) and Inferno's pctl and prog (116 to 131) can do, with the numbers by which
-// the scripts that show them say so: a comment begins with them.
+// takenOver is what PCP's process services (9 to 16), Inferno's pctl and prog (116 to 131) and gVisor's shim for containerd (132 to
+// 160) can do, with the numbers by which the scripts that show them say so: a comment begins with them.
 var takenOver = map[int]string{
 	9:  "a process is started with pipes or a socket",
 	10: "it has a label",
@@ -44,6 +44,36 @@ var takenOver = map[int]string{
 	129: "killgrp ends a group",
 	130: "prog's files are found by the number",
 	131: "the shell's way to say it",
+
+	132: "what there is is found where it is kept",
+	133: "exits are a stream",
+	134: "runtime and configuration",
+	135: "what a container is created with",
+	136: "what a program in it is executed with",
+	137: "an exit has a time, an id and a status",
+	138: "working directory, bundle, root",
+	139: "New",
+	140: "Create",
+	141: "Start",
+	142: "Restore",
+	143: "Delete",
+	144: "Exec",
+	145: "Kill",
+	146: "KillAll",
+	147: "Resize",
+	148: "Stats",
+	149: "Status",
+	150: "SetExited: once only",
+	151: "Wait",
+	152: "ExitStatus",
+	153: "ExitedAt",
+	154: "ID",
+	155: "Pid",
+	156: "Runtime",
+	157: "Stdin, which can be closed",
+	158: "Stdio",
+	159: "mounts",
+	160: "every reader hears of every exit",
 }
 
 func TestFeatures(t *testing.T) {

@@ -96,6 +96,7 @@ const (
 		nsgrp      0644/0664 RABGN  RAg! net new
 		pid        0444      RABGN  -
 		rootfs     0644/0664 RABGN  RAg! host
+		runtime    0644/0664 RABGN  RAg! runc
 		stat       0444      RABGN  -
 		stats      0444      RABGN  -
 		status     0444      RABGN  -

@@ -70,6 +70,13 @@ func runScript(t *testing.T, file string, ar *txtar.Archive, d styx.Dialect) {
 	engine.Conds["dialect"] = rsc.PrefixCondition("the dialect is the one named", func(_ *rsc.State, name string) (bool, error) {
 		return name == d.String(), nil
 	})
+	engine.Conds["exists"] = rsc.PrefixCondition("the machine has the file, or the program", func(_ *rsc.State, name string) (bool, error) {
+		_, err := os.Stat(name)
+		if !strings.Contains(name, "/") {
+			_, err = exec.LookPath(name)
+		}
+		return err == nil, nil
+	})
 	engine.Conds["root"] = rsc.BoolCondition("the server has root's rights", os.Geteuid() == 0)
 	var out strings.Builder
 	err = engine.Execute(state, file, bufio.NewReader(bytes.NewReader(ar.Comment)), &out)
@@ -101,6 +108,9 @@ func newSession(d styx.Dialect) *session {
 	s := &session{dialect: d, ctx: ctx, cancel: cancel, taps: map[*tap]struct{}{}, held: map[string]func(){}}
 	var err error
 	if s.server, err = newServer(nil, cancel); err != nil {
+		panic(err)
+	}
+	if s.ctrs.State, err = os.MkdirTemp("", "ctr"); err != nil {
 		panic(err)
 	}
 	s.uid, s.gid = 0, 0
@@ -135,6 +145,7 @@ func (s *session) end() {
 	s.cancel()
 	s.serving.Wait()
 	s.ctrs.Close(context.Background())
+	os.RemoveAll(s.ctrs.State)
 }
 
 // A shell is one of the script's commands at the server.

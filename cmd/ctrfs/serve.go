@@ -51,7 +51,7 @@ func newServer(keeper *ns.Keeper, stop context.CancelFunc) (*server, error) {
 		return nil, err
 	}
 	uid, gid := s.Owner()
-	s.ctrs = &ctr.Containers{Processes: &s.processes, Cgroups: groups, Feed: &s.feed, Log: log, Uid: uid, Gid: gid, Shared: s.hasAdmin()}
+	s.ctrs = &ctr.Containers{Processes: &s.processes, Cgroups: groups, Feed: &s.feed, Log: log, Uid: uid, Gid: gid, Shared: s.hasAdmin(), State: runDir}
 	s.processes.Keeper = keeper
 	s.processes.Feed, s.processes.Ctr, s.processes.First = &s.feed, s.ctrs.Of, s.ctrs.First
 	s.machine = s.processes.Machine()

@@ -28,6 +28,7 @@ type Containers struct {
 	Log       *slog.Logger
 	Uid, Gid  uint32 // the owner of /ctr, who may make containers, and its group
 	Shared    bool   // what is the owner's is the group's too
+	State     string // the directory where runtimes keep what they know, made if it is not there
 
 	// Qids counts containers, so that none has the number of another, ever; nil: from 0.
 	Qids *uint64
@@ -91,6 +92,7 @@ type spec struct {
 	spaces               map[string]string // kind to where it is from; what is not said is new. It is not changed but replaced
 	mounts               []mount
 	tty                  *ns.Winsize // nil: no terminal
+	runtime              string      // "": none
 	labels               []label
 
 	bundle string // of which the rest is, as it was

@@ -3,6 +3,7 @@ package ctr
 import (
 	"context"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 
@@ -31,8 +32,13 @@ func newSessionOf(t *testing.T, client *fs.Client) *session {
 	if err != nil {
 		t.Fatal(err)
 	}
+	state, err := os.MkdirTemp("", "ctr") // a short name: it holds sockets
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(state) })
 	feed := new(fs.Feed)
-	set := &Containers{Processes: &proc.Processes{Feed: feed}, Cgroups: groups, Feed: feed, Log: slog.Default(), Uid: client.Uid, Gid: client.Gid}
+	set := &Containers{Processes: &proc.Processes{Feed: feed}, Cgroups: groups, Feed: feed, Log: slog.Default(), State: state, Uid: client.Uid, Gid: client.Gid}
 	t.Cleanup(func() { set.Close(context.Background()) })
 	set.Processes.Ctr = set.Of
 	return &session{fstest.New(t, set.Dir("ctr", 1), client), set}

@@ -40,6 +40,7 @@ var files = share(fs.Table[*Ctr]{
 	fs.Sub("proc", (*Ctr).procs),
 	fs.Sub("root", (*Ctr).rootDir),
 	fs.Value("rootfs", 0644, (*Ctr).rootfs, (*Ctr).setRootfs),
+	fs.Value("runtime", 0644, (*Ctr).runtime, (*Ctr).setRuntime),
 	fs.Text("stat", 0444, (*Ctr).stat),
 	fs.Text("stats", 0444, (*Ctr).stats),
 	fs.Text("status", 0444, (*Ctr).status),
@@ -194,7 +195,7 @@ func (c *Ctr) uts(read func(*ns.Process) (string, error), later func(*spec) stri
 		return "", errNoCtr
 	case s == isStopped:
 		return "", errNotRunning
-	case s != isNew:
+	case s != isNew && !run.hides():
 		var err error
 		if text, err = read(run.job.Process()); err != nil {
 			return "", err
@@ -221,6 +222,9 @@ func (c *Ctr) setUTS(file, line string, write func(*ns.Process, string) error, l
 		return err
 	}
 	r, err := c.current()
+	if err == nil && r.hides() {
+		return fs.Err(unix.EOPNOTSUPP, "%s: %s hides it", file, r.oci.Name())
+	}
 	if err == nil {
 		if err := write(r.job.Process(), name); err != nil {
 			return err

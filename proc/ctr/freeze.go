@@ -26,7 +26,7 @@ func (c *Ctr) pause(ctx context.Context, _ []string) error {
 	if err != nil {
 		return fmt.Errorf("cannot pause a %s container", c.now())
 	}
-	if r.group == nil {
+	if r.group == nil && r.oci == nil {
 		return fs.Err(unix.EOPNOTSUPP, "pause: the container has no cgroup")
 	}
 	brief, cancel := context.WithTimeout(ctx, pauseTime)
@@ -37,7 +37,7 @@ func (c *Ctr) pause(ctx context.Context, _ []string) error {
 		c.mu.Unlock()
 	}()
 	if err = c.quiet(brief); err == nil {
-		err = r.group.Freeze(brief)
+		err = r.freeze(brief)
 	}
 	if err == nil && c.move(isRunning, isPaused, "pause") {
 		return nil
@@ -76,7 +76,7 @@ func (c *Ctr) thaw(ctx context.Context) error {
 	if err != nil || !c.move(isPaused, isRunning, "resume") {
 		return nil // it has ended
 	}
-	if err := r.group.Thaw(context.WithoutCancel(ctx)); err != nil && !ended(r.job.Process()) {
+	if err := r.thaw(context.WithoutCancel(ctx)); err != nil && !ended(r.job.Process()) {
 		return err
 	}
 	return nil

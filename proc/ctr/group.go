@@ -60,8 +60,13 @@ func (c *Ctr) ungroup(ctx context.Context, group *ns.Group) error {
 // free lets go of what lasts from run to run. No run goes on, and who calls has the turn.
 func (c *Ctr) free(ctx context.Context) error {
 	c.mu.Lock()
-	group := c.group
+	group, by := c.group, c.by(&c.spec)
 	c.mu.Unlock()
+	if by != nil {
+		if err := c.unbundle(ctx, by); err != nil {
+			return err
+		}
+	}
 	if err := c.ungroup(ctx, group); err != nil {
 		return err
 	}

@@ -66,13 +66,14 @@ type keptSpec struct {
 	OOM                  *int       `json:",omitempty"`
 	Rlimits              []ns.Limit `json:",omitempty"`
 	Bundle               string     `json:",omitempty"`
+	Runtime              string     `json:",omitempty"`
 }
 
 func (s *spec) kept() keptSpec {
 	k := keptSpec{
 		Args: s.args, Env: s.env, Cwd: s.cwd, User: s.user, Hostname: s.hostname, Domainname: s.domainname,
 		Rootfs: s.rootfs, Caps: s.caps, Spaces: s.spaces, TTY: s.tty,
-		NoNewPrivs: s.noNewPrivs, Readonly: s.readonly, OOM: s.oom, Rlimits: s.rlimits, Bundle: s.bundle,
+		NoNewPrivs: s.noNewPrivs, Readonly: s.readonly, OOM: s.oom, Rlimits: s.rlimits, Bundle: s.bundle, Runtime: s.runtime,
 	}
 	for _, l := range s.limits {
 		k.Limits = append(k.Limits, [2]string{l.word, l.value})
@@ -90,7 +91,7 @@ func (k *keptSpec) spec() spec {
 	s := spec{
 		args: k.Args, env: k.Env, cwd: k.Cwd, user: k.User, hostname: k.Hostname, domainname: k.Domainname,
 		rootfs: k.Rootfs, caps: k.Caps, spaces: k.Spaces, tty: k.TTY,
-		noNewPrivs: k.NoNewPrivs, readonly: k.Readonly, oom: k.OOM, rlimits: k.Rlimits, bundle: k.Bundle,
+		noNewPrivs: k.NoNewPrivs, readonly: k.Readonly, oom: k.OOM, rlimits: k.Rlimits, bundle: k.Bundle, runtime: k.Runtime,
 	}
 	for _, l := range k.Limits {
 		s.limits = append(s.limits, limit{l[0], l[1]})
@@ -259,7 +260,7 @@ func (c *Ctr) goOn(k *keptCtr, jobs []*proc.Job) error {
 	if k.Run != nil {
 		r = &run{
 			group: group, done: make(chan struct{}), started: k.Run.Started, ended: k.Run.Ended,
-			failed: k.Run.Failed, again: k.Run.Again, killed: k.Run.Kill, exit: ns.Exit{User: -1, Sys: -1, Real: -1},
+			oci: c.by(&c.spec), id: c.id, failed: k.Run.Failed, again: k.Run.Again, killed: k.Run.Kill, exit: ns.Exit{User: -1, Sys: -1, Real: -1},
 		}
 		r.oom.kills = k.Run.OOM
 		r.spec = ns.Spec{
@@ -294,6 +295,11 @@ func (c *Ctr) goOn(k *keptCtr, jobs []*proc.Job) error {
 	c.mu.Unlock()
 	if group != nil {
 		if err := c.tidy(ctx, group, alive); err != nil {
+			return err
+		}
+	}
+	if alive && r.oci != nil {
+		if err := c.agree(ctx, r); err != nil {
 			return err
 		}
 	}
@@ -353,7 +359,7 @@ func (c *Ctr) live(r *run) {
 	})
 	_, ended := ns.Exited(r.job.Process())
 	c.mu.Lock()
-	if c.state == isCreated && !r.job.Waits() && !ended { // its program had begun, and nobody was told yet
+	if c.state == isCreated && r.oci == nil && !r.job.Waits() && !ended { // its program had begun, and nobody was told yet
 		c.state, r.started = isRunning, time.Now()
 	}
 	c.mu.Unlock()

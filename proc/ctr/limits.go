@@ -11,6 +11,7 @@ import (
 	"ctrfs/ctl"
 	"ctrfs/fs"
 	"ctrfs/ns"
+	"ctrfs/proc/ctr/oci"
 )
 
 // A limit is one that somebody has set: a word of cgroup v2's and its value, for a device in that of io.
@@ -29,6 +30,9 @@ func (l limit) same(m limit) bool {
 func (c *Ctr) limits(context.Context) (string, error) {
 	c.mu.Lock()
 	group, kept, gone := c.group, slices.Clone(c.spec.limits), c.gone
+	if c.spec.runtime != "" { // which has a group of its own
+		group = nil
+	}
 	c.mu.Unlock()
 	if gone {
 		return "", errNoCtr
@@ -79,8 +83,12 @@ func (c *Ctr) setLimit(ctx context.Context, line string) error {
 	}
 	defer release()
 	c.mu.Lock()
-	group, s, r := c.group, c.state, c.run
+	group, s, r, kept := c.group, c.state, c.run, c.spec
 	c.mu.Unlock()
+	l := limit{words[0], strings.Join(words[1:], " ")}
+	if by := c.by(&kept); by != nil {
+		return c.limitBy(ctx, by, s, &kept, l)
+	}
 	if s == isNew || s == isStopped {
 		if group, err = c.fresh(ctx, group); err != nil {
 			return err
@@ -92,14 +100,10 @@ func (c *Ctr) setLimit(ctx context.Context, line string) error {
 	if group == nil {
 		return fs.Err(unix.EPERM, "limits: no cgroup may be made")
 	}
-	l := limit{words[0], strings.Join(words[1:], " ")}
 	if err := group.Set(l.word, l.value); err != nil {
 		return err
 	}
-	c.change(func(s *spec) error {
-		s.limits = append(slices.DeleteFunc(s.limits, l.same), l)
-		return nil
-	})
+	c.keepLimit(l)
 	if r != nil && (s == isCreated || s == isRunning || s == isPaused) {
 		c.watchOOM(r)
 	}
@@ -114,4 +118,29 @@ func (s *spec) limit(group *ns.Group) error {
 		}
 	}
 	return nil
+}
+
+// keepLimit notes that a limit is set.
+func (c *Ctr) keepLimit(l limit) error {
+	return c.change(func(s *spec) error {
+		s.limits = append(slices.DeleteFunc(slices.Clone(s.limits), l.same), l)
+		return nil
+	})
+}
+
+// limitBy sets a limit by the runtime, now if there is a run.
+func (c *Ctr) limitBy(ctx context.Context, by *oci.Runtime, now state, s *spec, l limit) error {
+	resources, err := ociResources([]limit{l})
+	if err != nil {
+		return err
+	}
+	if now != isNew && now != isStopped {
+		if !by.Has("update") {
+			return fs.Err(unix.EOPNOTSUPP, "limits: %s has no command update", by.Name())
+		}
+		if err := by.Update(ctx, c.id, resources); err != nil {
+			return err
+		}
+	}
+	return c.keepLimit(l)
 }

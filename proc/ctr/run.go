@@ -13,12 +13,15 @@ import (
 	"ctrfs/fs"
 	"ctrfs/ns"
 	"ctrfs/proc"
+	"ctrfs/proc/ctr/oci"
 )
 
 // A run is one life of a container, from its creation to the end of its last process.
 type run struct {
 	job   *proc.Job     // its first process; nil if it could not be made
 	group *ns.Group     // nil where this program may not make one: then only the pid name space holds it together
+	oci   *oci.Runtime  // that makes and ends it; nil: we do
+	id    string        // by which that knows it
 	spec  ns.Spec       // what it is made of
 	done  chan struct{} // closed when it is over and what follows is set
 
@@ -39,6 +42,9 @@ func (c *Ctr) park(ctx context.Context) error {
 	c.mu.Lock()
 	s, group := c.spec, c.group
 	c.mu.Unlock()
+	if s.runtime != "" {
+		return c.parkBy(ctx, s, "", nil)
+	}
 	group, err := c.fresh(ctx, group)
 	if err != nil {
 		return err
@@ -209,7 +215,12 @@ func (c *Ctr) launch(ctx context.Context) error {
 	c.mu.Lock()
 	r, s := c.run, c.spec
 	c.mu.Unlock()
-	err := r.exec(ctx, s)
+	err := error(nil)
+	if r.oci != nil {
+		r, err = c.startBy(ctx, r, s)
+	} else {
+		err = r.exec(ctx, s)
+	}
 	switch {
 	case err == nil:
 		return nil

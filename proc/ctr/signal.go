@@ -17,6 +17,9 @@ func (r *run) kill() error {
 		return nil
 	default:
 	}
+	if r.oci != nil {
+		return r.killBy(context.Background())
+	}
 	if r.group != nil {
 		// What is frozen by version 1 does not die of a signal.
 		if frozen, err := r.group.Frozen(); frozen || err != nil {
@@ -38,6 +41,13 @@ const freezeTime = time.Second
 // signal sends a signal to all processes of the run (pid 0), all but the first (-1), or to the one that has pid on the
 // host. All are frozen meanwhile, unless they are paused, so that none forks away from it, where that can be done.
 func (r *run) signal(ctx context.Context, sig unix.Signal, pid int, paused bool) error {
+	switch {
+	case r.oci == nil:
+	case pid == 0:
+		return r.oci.Kill(ctx, r.id, sig, true)
+	case r.oci.Sandbox():
+		return fs.Err(unix.EOPNOTSUPP, "kill: %s hides the processes", r.oci.Name())
+	}
 	if pid <= 0 && r.group != nil && !paused {
 		// Who calls has the turn: a process that the kernel cannot stop must not keep others from killing it.
 		brief, cancel := context.WithTimeout(ctx, freezeTime)

@@ -57,6 +57,9 @@ func (r *run) pids() (list []int, err error) {
 	if r.group != nil {
 		return r.group.Procs()
 	}
+	if r.hides() {
+		return []int{r.job.Process().Pid()}, nil
+	}
 	space, err := r.job.Process().Namespace("pid")
 	if err != nil {
 		return nil, err
@@ -93,13 +96,20 @@ func (c *Ctr) enter(ctx context.Context, o ns.Opt) (*ns.Parked, error) {
 		return nil, err
 	}
 	defer unix.Close(pidfd)
+	if r.hides() {
+		return nil, fs.Err(unix.EOPNOTSUPP, "clone: %s hides the processes", r.oci.Name())
+	}
 	s := r.spec
 	s.Stdio = o.Stdio
 	s.User = ns.Cred{}
 	if s.Flags&unix.CLONE_NEWUSER == 0 { // in one its owner is root
 		s.User = *o.Cred
 	}
-	return ns.Enter(ctx, pidfd, s)
+	parked, err := ns.Enter(ctx, pidfd, s)
+	if err == nil && r.oci != nil {
+		err = r.follow(parked)
+	}
+	return parked, err
 }
 
 // open gives the run to which a process can be added, until done is called.

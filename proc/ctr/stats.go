@@ -12,7 +12,7 @@ import (
 )
 
 // stats are what the run uses, `key value` a line, under cgroup v2's names. What is not accounted is left out.
-func (c *Ctr) stats(context.Context) (string, error) {
+func (c *Ctr) stats(ctx context.Context) (string, error) {
 	r, err := c.current()
 	if err != nil {
 		return "", err
@@ -42,6 +42,15 @@ func (c *Ctr) stats(context.Context) (string, error) {
 	if r.group != nil {
 		for _, n := range r.group.Numbers() {
 			line(n.Name, n.Value)
+		}
+	}
+	if r.oci != nil && r.oci.Has("events") {
+		list, err := r.oci.Stats(ctx, r.id)
+		if err != nil {
+			return "", err
+		}
+		for _, n := range list {
+			fmt.Fprintln(&b, n.Name, n.Value)
 		}
 	}
 	links, err := r.job.Process().Links()

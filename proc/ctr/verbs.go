@@ -26,6 +26,8 @@ var verbs = ctl.Table[*Ctr]{
 	ctl.Verb("pause", (*Ctr).pause),
 	ctl.Verb("resume", (*Ctr).resume),
 	ctl.Verb("restart", (*Ctr).restart),
+	ctl.Verb("checkpoint DIR [WORD...]", (*Ctr).checkpoint),
+	ctl.Verb("restore DIR [WORD...]", (*Ctr).restore),
 	ctl.Verb("delete", (*Ctr).delete),
 	ctl.Verb("rename NEW", func(c *Ctr, _ context.Context, args []string) error { return c.rename(args[0]) }),
 	ctl.Verb("closeio", (*Ctr).closeio),
@@ -46,6 +48,7 @@ var verbs = ctl.Table[*Ctr]{
 	ctl.Verb("mounts mount TYPE SOURCE TARGET [OPTIONS]", said((*Ctr).addMount)),
 	ctl.Verb("nsgrp KIND FROM", said((*Ctr).setNsgrp)),
 	ctl.Verb("rootfs WORD...", said((*Ctr).setRootfs)),
+	ctl.Verb("runtime NAME", said((*Ctr).setRuntime)),
 	ctl.Verb("uname FIELD VALUE", said((*Ctr).setUname)),
 	ctl.Verb("user U[:G[,G...]]", said((*Ctr).setUser)),
 	ctl.Verb("xid N", said((*Ctr).setXid)),
@@ -167,7 +170,7 @@ func (c *Ctr) end(ctx context.Context, r *run, wait time.Duration) error {
 	if err := c.save(); err != nil {
 		return err
 	}
-	if err := p.Signal(unix.SIGTERM); err != nil && !errors.Is(err, ns.ErrExited) {
+	if err := r.send(ctx, unix.SIGTERM); err != nil && !errors.Is(err, ns.ErrExited) {
 		return err
 	}
 	if err := c.thaw(ctx); err != nil {
@@ -205,7 +208,7 @@ func (c *Ctr) kill(ctx context.Context, args []string) error {
 		}
 	}
 	if err == nil && pid == 1 && c.now() != isCreated {
-		if err = r.job.Process().Signal(sig); !errors.Is(err, ns.ErrExited) {
+		if err = r.send(ctx, sig); !errors.Is(err, ns.ErrExited) {
 			return err
 		}
 	}
