@@ -49,7 +49,7 @@ type Ctr struct {
 	id      string
 	qid     uint64
 	owner   ns.Cred
-	account *fs.Account // his
+	account *fs.Account // his, with filesEach descriptors on it; nil: none are
 	made    time.Time
 
 	space *proc.Space
@@ -127,6 +127,10 @@ const (
 	lastXid  = 65535
 )
 
+// filesEach is how many descriptors are on the account for a container, at most, without those of its processes: its scratch
+// layer and user namespace, its cgroup with those of five controllers of version 1, and the watch of its memory.
+const filesEach = 9
+
 // make makes a container in the state new for the client of ctx; its name is its number if none is given.
 func (cs *Containers) make(ctx context.Context, name string) (*Ctr, error) {
 	client := fs.ClientOf(ctx)
@@ -134,6 +138,9 @@ func (cs *Containers) make(ctx context.Context, name string) (*Ctr, error) {
 		return nil, fs.ErrPerm
 	}
 	if err := checkName(name); err != nil && name != "" {
+		return nil, err
+	}
+	if err := client.Account.Take(fs.Descriptors, filesEach); err != nil {
 		return nil, err
 	}
 	var id [32]byte
@@ -181,6 +188,7 @@ func (cs *Containers) make(ctx context.Context, name string) (*Ctr, error) {
 		err = c.save()
 	}
 	if err != nil {
+		c.account.Give(fs.Descriptors, filesEach)
 		return nil, err
 	}
 	c.tell("create")
@@ -269,6 +277,7 @@ func (c *Ctr) forget() {
 	c.gone = true
 	close(c.next)
 	c.mu.Unlock()
+	c.account.Give(fs.Descriptors, filesEach)
 	c.unsave()
 	c.tell("delete")
 }

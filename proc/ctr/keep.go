@@ -228,6 +228,9 @@ func (cs *Containers) again(h *ns.Held, accounts *fs.Accounts) (*Ctr, *keptCtr, 
 	if k.Wrong != "" {
 		c.refused = errors.New(k.Wrong)
 	}
+	if c.account.Take(fs.Descriptors, filesEach) != nil { // it may not be too much now that it is there
+		c.account = nil
+	}
 	var root, user *os.File
 	for i, name := range k.Files {
 		switch name {
