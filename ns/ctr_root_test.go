@@ -131,6 +131,24 @@ func TestScratch(t *testing.T) {
 	})
 }
 
+// A scratch layer holds no more than half of the machine's memory, whatever nobody limits.
+func TestScratchSize(t *testing.T) {
+	eachCtr(t, func(t *testing.T, s Spec) {
+		var m unix.Sysinfo_t
+		if err := unix.Sysinfo(&m); err != nil {
+			t.Fatal(err)
+		}
+		out, code := inside(t, s, "stat", "-f", "-c", "%b %S", "/etc")
+		var blocks, size uint64
+		if _, err := fmt.Sscan(out, &blocks, &size); err != nil || code != 0 {
+			t.Fatalf("%q, status %d: %v", out, code, err)
+		}
+		if n := blocks * size; n == 0 || n > m.Totalram*uint64(m.Unit)/2 {
+			t.Errorf("room for %d bytes", n)
+		}
+	})
+}
+
 // Whom the container does not have is refused, and not root in his place.
 func TestUserNotMapped(t *testing.T) {
 	eachCtr(t, func(t *testing.T, s Spec) {
