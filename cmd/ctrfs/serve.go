@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,10 @@ func newServer(keeper *ns.Keeper, stop context.CancelFunc) (*server, error) {
 	groups, err := ns.FindCgroups("ctrfs")
 	if err != nil {
 		return nil, err
+	}
+	// Where memory is short it is collected before the kernel kills; what is live, the accounts bound.
+	if most := groups.MemoryMax(); most != 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(most / 4 * 3)
 	}
 	uid, gid := s.Owner()
 	s.ctrs = &ctr.Containers{Processes: &s.processes, Cgroups: groups, Feed: &s.feed, Log: log, Uid: uid, Gid: gid, Shared: s.hasAdmin(), State: runDir}

@@ -42,16 +42,21 @@ func newCrowd(t testing.TB, processes int) *crowd {
 		t.Cleanup(func() { in.Close(); cmd.Wait() })
 		c.running, c.pids = append(c.running, in), append(c.pids, cmd.Process.Pid)
 	}
-	var err error
-	if c.conn, err = net.Dial("unix", path); err != nil {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.conn.Close() })
-	c.in = styx.NewReader(c.conn)
-	c.in.SetMsize(8192)
-	c.ask(styx.Plain, &styx.Msg{Type: styx.Tversion, Tag: styx.NoTag, Msize: 8192, Version: styx.VersionLinux})
-	c.ask(styx.Linux, &styx.Msg{Type: styx.Tattach, Afid: styx.NoFid, NUname: uint32(os.Geteuid())})
+	c.begin(conn, 8192, uint32(os.Geteuid()))
 	return c
+}
+
+// begin begins the conversation, as a user.
+func (c *crowd) begin(conn net.Conn, msize, uid uint32) {
+	c.t.Cleanup(func() { conn.Close() })
+	c.conn, c.in = conn, styx.NewReader(conn)
+	c.in.SetMsize(msize)
+	c.ask(styx.Plain, &styx.Msg{Type: styx.Tversion, Tag: styx.NoTag, Msize: msize, Version: styx.VersionLinux})
+	c.ask(styx.Linux, &styx.Msg{Type: styx.Tattach, Afid: styx.NoFid, NUname: uid})
 }
 
 // ask sends requests and awaits as many replies.
