@@ -27,25 +27,31 @@ const serverName = "ctrfs-server"
 // died. It knows nothing of what it holds.
 type keeper struct {
 	args   []string
-	adj    string       // oom_score_adj of all but the keeper itself
-	server atomic.Int64 // the server's pidfd, -1: there is none
+	state  string        // where the holder is found, "": nowhere
+	adj    string        // oom_score_adj of all but the keeper and the holder
+	server atomic.Int64  // the server's pidfd, -1: there is none
+	over   chan struct{} // closed when the holder is dismissed
 
 	mu     sync.Mutex // guards what follows; an end is recorded and reaped in one step
-	sock   int        // the keeper's end
-	held   map[string]*holding
+	hands             // what is held
+	sock   int        // to the server
+	pid    int        // the server's
+	holder int        // socket to the holder, -1: there is none
+	ending bool       // it is to end
 	byPid  map[int]*holding
 	loose  map[int]*ending // of children that nothing is held of, or not yet
 	order  []int           // their numbers, the oldest first
 	up     bool            // a server has been able to do its work
-	inTurn bool            // the server has said that its end is meant
+	next   string          // what is to follow the end of the server, as that has said
 }
 
-// A holding is what is held under one name.
-type holding struct {
-	message
-	fds  []int // -1: closed
-	text int   // where the text is if not in the message, else -1
-}
+// What is to follow the end of a server. What it has not foreseen is followed by another.
+const (
+	nextEnd     = "end"     // nothing: the keeper lets go of all
+	nextQuit    = "quit"    // the end of the keeper, but what it holds is for another
+	nextReload  = "reload"  // another server
+	nextUpgrade = "upgrade" // another keeper in this process, of the program that has its name now, and its server
+)
 
 // looseMost is how many ends are kept of processes of which the server may still be about to say something.
 const looseMost = 1024
@@ -59,14 +65,19 @@ const (
 
 // Keep makes this process the keeper of a server, which is this program with the same arguments: see Server. It returns,
 // with the status to end with, when a server has ended in order or the first was never up. SIGTERM and SIGINT go to the
-// server.
-func Keep() (status int) {
+// server. State is the name of a socket in a directory of this user's alone, by which what outlives the keeper is found again;
+// "": nothing does.
+func Keep(state string) (status int) {
 	runtime.LockOSThread() // who starts the server is the parent of all, and does not end
-	k := &keeper{args: os.Args[1:], held: map[string]*holding{}, byPid: map[int]*holding{}, loose: map[int]*ending{}}
+	k := &keeper{args: os.Args[1:], hands: hands{}, byPid: map[int]*holding{}, loose: map[int]*ending{}, over: make(chan struct{})}
 	k.server.Store(-1)
 	k.escapeOOM()
 	// What programs of other people have started for the server, and left, is the keeper's child too.
 	unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // cannot fail
+	if err := k.findHolder(state); err != nil {
+		fmt.Fprintln(os.Stderr, "ctrfs: hold what runs:", err)
+		return 1
+	}
 	end, stop := context.WithCancel(context.Background())
 	defer stop()
 	k.passSignals(stop)
@@ -79,15 +90,18 @@ func Keep() (status int) {
 		}
 		ws := k.reapUntil(pid)
 		<-drained // what it has said last counts too
-		k.mu.Lock()
-		over := k.inTurn || !k.up
-		k.mu.Unlock()
-		k.kill()
-		if over || end.Err() != nil {
-			if ws.Signaled() {
-				return 128 + int(ws.Signal())
-			}
-			return ws.ExitStatus()
+		next := k.ended()
+		switch {
+		case next == nextEnd:
+			k.dismiss()
+			return exitStatus(ws)
+		case next == nextQuit, end.Err() != nil, !k.up:
+			return exitStatus(ws)
+		case next == nextUpgrade:
+			fmt.Fprintln(os.Stderr, "ctrfs: upgrade:", k.become())
+			continue
+		case next == nextReload:
+			continue
 		}
 		fmt.Fprintf(os.Stderr, "ctrfs: the server has died (%s)\n", cmp.Or(Exit{Status: ws, Known: true}.String(), "exit: 0"))
 		if time.Since(began) > soon || ws.Signal() == syscall.SIGKILL { // another's doing is no fault of its own
@@ -98,6 +112,25 @@ func Keep() (status int) {
 		}
 		delay = min(2*delay, lastDelay)
 	}
+}
+
+// ended ends what is to end with the server, which has ended, and gives what is to follow.
+func (k *keeper) ended() (next string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.kill()
+	if k.holder >= 0 {
+		say(k.holder, message{Verb: "drop", Name: serverName})
+	}
+	return k.next
+}
+
+// exitStatus is the status to end with.
+func exitStatus(ws syscall.WaitStatus) int {
+	if ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return ws.ExitStatus()
 }
 
 // escapeOOM makes this process the last that the kernel kills for want of memory, where it may, and notes what others are
@@ -153,11 +186,10 @@ func (k *keeper) start() (pid int, drained <-chan struct{}, err error) {
 	}
 	k.server.Store(int64(pidfd))
 	k.mu.Lock()
-	k.sock, k.inTurn = sp[0], false
-	for _, h := range k.held {
-		k.give(h)
-	}
-	k.send(message{Verb: "all"})
+	k.sock, k.pid, k.next = sp[0], pid, ""
+	k.holdServer()
+	k.give(k.sock)
+	say(k.sock, message{Verb: "all", Lasts: k.holder >= 0})
 	k.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
@@ -167,118 +199,60 @@ func (k *keeper) start() (pid int, drained <-chan struct{}, err error) {
 	return pid, done, nil
 }
 
-// send says something to the server; it fails where that is dead. Called with the lock.
-func (k *keeper) send(m message, fds ...int) {
-	b, rights := m.bytes(fds)
-	for unix.Sendmsg(k.sock, b, rights, nil, unix.MSG_NOSIGNAL) == unix.EINTR {
-	}
-}
-
-// give gives the server what is held. Called with the lock.
-func (k *keeper) give(h *holding) {
-	m, open := h.message, []int(nil)
-	m.Verb, m.Open = "held", make([]bool, len(h.fds))
-	for i, fd := range h.fds {
-		if m.Open[i] = fd >= 0; m.Open[i] {
-			open = append(open, fd)
-		}
-	}
-	if h.text >= 0 {
-		open = append(open, h.text)
-	}
-	k.send(m, open...)
-}
-
 // obey does what the server says, until it is dead and all was heard.
 func (k *keeper) obey(sock int) {
 	buf, oob := make([]byte, messageMost), make([]byte, unix.CmsgSpace(rightsMost*4))
 	for {
-		n, nb, _, _, err := unix.Recvmsg(sock, buf, oob, unix.MSG_CMSG_CLOEXEC)
-		if err == unix.EINTR {
-			continue
-		}
+		m, fds, ok := hear(sock, buf, oob)
 		k.mu.Lock()
-		if err != nil || n == 0 {
+		if !ok {
 			unix.Close(sock)
 			unix.Close(int(k.server.Swap(-1)))
 			k.sock = -1
 			k.mu.Unlock()
 			return
 		}
-		if m, fds, err := parseMessage(buf[:n], oob[:nb]); err == nil {
-			k.do(m, fds)
-		}
+		k.heard(m, fds)
 		k.mu.Unlock()
 	}
 }
 
-// do is called with the lock.
-func (k *keeper) do(m message, fds []int) {
+// heard is called with the lock.
+func (k *keeper) heard(m message, fds []int) {
 	switch m.Verb {
-	case "hold":
-		k.hold(m, fds)
-	case "drop":
-		if h := k.held[m.Name]; h != nil {
-			closeFDs(append(h.fds, h.text))
-			delete(k.held, m.Name)
-			if k.byPid[h.Pid] == h {
-				delete(k.byPid, h.Pid)
-			}
-		}
-	case "close":
-		if h := k.held[m.Name]; h != nil && m.Fd >= 0 && m.Fd < len(h.fds) {
-			closeFDs(h.fds[m.Fd : m.Fd+1])
-			h.fds[m.Fd] = -1
-		}
 	case "up":
 		k.up = true
-	case "end":
-		k.inTurn = true
+		return
+	case nextEnd, nextQuit, nextReload, nextUpgrade:
+		k.next = m.Verb
+		return
+	}
+	if k.holder >= 0 {
+		say(k.holder, m, fds...)
+	}
+	h := k.do(m, fds)
+	switch {
+	case h == nil:
+	case m.Verb == "drop" && k.byPid[h.Pid] == h:
+		delete(k.byPid, h.Pid)
+	case m.Verb == "hold" && m.Pid != 0:
+		k.parent(h)
 	}
 }
 
-// hold holds descriptors and a text by a name. Without descriptors, or without a process, the text is a new one for those
-// that are held. Called with the lock.
-func (k *keeper) hold(m message, fds []int) {
-	h := k.held[m.Name]
-	if h == nil {
-		h = &holding{text: -1}
-		k.held[m.Name] = h
-	}
-	closeFDs([]int{h.text})
-	h.text = -1
-	if m.InFile && len(fds) > 0 {
-		h.text, fds = fds[len(fds)-1], fds[:len(fds)-1]
-	}
-	if len(fds) > 0 {
-		closeFDs(h.fds)
-		h.fds = fds
-	}
-	if m.Pid == 0 {
-		m.Pid, m.Start, m.End = h.Pid, h.Start, h.End
-		h.message = m
-		return
-	}
-	h.message = m
-	k.byPid[m.Pid] = h
-	switch e := k.loose[m.Pid]; {
-	case e != nil && e.Start == m.Start:
+// parent looks whether the process of which something is held now has ended already. Called with the lock.
+func (k *keeper) parent(h *holding) {
+	k.byPid[h.Pid] = h
+	switch e := k.loose[h.Pid]; {
+	case e != nil && e.Start == h.Start:
 		h.End = e
-		delete(k.loose, m.Pid)
-	case len(fds) > 0 && unix.PidfdSendSignal(fds[0], 0, nil, 0) == unix.ESRCH:
-		h.End = &ending{Pid: m.Pid, Start: m.Start, Code: -1} // too long ago
+		delete(k.loose, h.Pid)
+	case len(h.fds) > 0 && unix.PidfdSendSignal(h.fds[0], 0, nil, 0) == unix.ESRCH:
+		h.End = &ending{Pid: h.Pid, Start: h.Start, Code: -1} // too long ago
 	default:
 		return
 	}
-	k.send(message{Verb: "ended", End: h.End})
-}
-
-func closeFDs(fds []int) {
-	for _, fd := range fds {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
-	}
+	k.tell(h)
 }
 
 // reapUntil reaps all children until the one with the number pid has ended.
@@ -307,7 +281,7 @@ func (k *keeper) reap(options int) *ending {
 	// What is held is our child, and its number nobody else's before it is reaped.
 	if h := k.byPid[e.Pid]; h != nil && h.End == nil {
 		e.Start, h.End = h.Start, e
-		k.send(message{Verb: "ended", End: e})
+		k.tell(h)
 	} else {
 		k.keepLoose(e)
 	}
@@ -327,17 +301,6 @@ func (k *keeper) keepLoose(e *ending) {
 	if k.order = append(k.order, e.Pid); len(k.order) > looseMost {
 		delete(k.loose, k.order[0])
 		k.order = k.order[1:]
-	}
-}
-
-// kill ends what is to end with the server.
-func (k *keeper) kill() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, h := range k.held {
-		if h.Kill && h.Pid != 0 && h.End == nil && len(h.fds) > 0 {
-			unix.PidfdSendSignal(h.fds[0], unix.SIGKILL, nil, 0) // fails only where it has ended
-		}
 	}
 }
 

@@ -8,8 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A message is what server and keeper say to each other: one packet, with the descriptors of what it is about. The server
-// says hold, drop, close, up and end, the keeper held, all and ended.
+// A message is what server and keeper, or keeper and holder, say to each other: one packet, with the descriptors of what it is
+// about. The server says hold, drop, close and up, and at last end, quit, reload or upgrade; the keeper held, all and ended.
+// The keeper passes on to the holder what it holds, drops and closes, and how that ended, and says give and end; the holder
+// says held and all, or busy.
 type message struct {
 	Verb string
 	Name string `json:",omitempty"` // of what is held
@@ -19,6 +21,10 @@ type message struct {
 	Kill   bool            `json:",omitempty"` // it ends with the server
 	InFile bool            `json:",omitempty"` // the text is in the last descriptor, because it is long
 	Text   json.RawMessage `json:",omitempty"`
+
+	With    string `json:",omitempty"` // how long it is held
+	Adopted bool   `json:",omitempty"` // held: the process was an earlier keeper's child, so the kernel tells of its end
+	Lasts   bool   `json:",omitempty"` // all: what is held outlives the keeper
 
 	Fd   int     `json:",omitempty"` // close: which of its descriptors
 	Open []bool  `json:",omitempty"` // held: which of its descriptors are there

@@ -15,9 +15,10 @@ import (
 // is not to be lost with the server, by names, and is the parent of all that the server starts. On a nil Keeper nothing is
 // held, and what this program starts is its child.
 type Keeper struct {
-	conn *os.File
-	held []*Held
-	lost chan struct{}
+	conn  *os.File
+	held  []*Held
+	lasts bool
+	lost  chan struct{}
 }
 
 // A Held is what an earlier server gave into the keeper's hands.
@@ -67,6 +68,9 @@ func (k *Keeper) Held() []*Held {
 	return k.held
 }
 
+// Lasts reports whether what the keeper holds outlives it too.
+func (k *Keeper) Lasts() bool { return k != nil && k.lasts }
+
 // Lost is closed when the keeper has died.
 func (k *Keeper) Lost() <-chan struct{} { return k.lost }
 
@@ -108,6 +112,8 @@ func (k *Keeper) receive(buf []byte) (more bool, err error) {
 		return true, k.take(&m, fds)
 	case "ended":
 		watching.ended(m.End)
+	case "all":
+		k.lasts = m.Lasts
 	}
 	return m.Verb != "all", nil
 }
@@ -156,12 +162,47 @@ func (k *Keeper) take(m *message, fds []int) error {
 		p.id = st.Ino
 	}
 	h.Process = p
-	if m.End != nil {
+	switch {
+	case m.End != nil:
 		x := m.End.exit()
 		p.exit = &x // nobody else knows p
+	case m.Adopted:
+		return p.adopt()
+	default:
+		return watching.keeps(p)
+	}
+	return nil
+}
+
+// adopt makes the kernel's word the end of p, a child of nobody who is left: every Wait finds it out, but if it was reaped
+// it is known now or never.
+func (p *Process) adopt() error {
+	pid, err := pidOf(p.fd)
+	switch {
+	case err == ErrExited:
+		x, ok := (&watch{p: p, fd: p.fd, late: true}).look(true)
+		if !ok {
+			x = unknownExit
+		}
+		p.exit = &x // nobody else knows p
+		return nil
+	case err == nil && pid != p.pid:
+		return fmt.Errorf("process %d: its descriptor is of %d", p.pid, pid)
+	}
+	return err
+}
+
+// HoldBeside gives a text and a descriptor into the keeper's hands, under a name, that nobody would want for their own sake: they are
+// let go with the last of the others, or, if they are its own, with the keeper.
+func (k *Keeper) HoldBeside(name string, own bool, text any, f *os.File) error {
+	if k == nil {
 		return nil
 	}
-	return watching.keeps(p)
+	m := message{Verb: "hold", Name: name, With: withOthers}
+	if own {
+		m.With = withKeeper
+	}
+	return control(f, func(fd int) error { return k.say(&m, text, []int{fd}) })
 }
 
 // Hold gives a text and descriptors into the keeper's hands, under a name. With p, whose parent the keeper is, every Wait
@@ -229,12 +270,17 @@ func (k *Keeper) Up() error {
 	return k.say(&message{Verb: "up"}, nil, nil)
 }
 
-// End says that the end of this server that follows is meant.
-func (k *Keeper) End() error {
+// End says that the end of this server that follows is meant, and that of all that is held.
+func (k *Keeper) End() error { return k.Next(nextEnd) }
+
+// Next says what is to follow the end of this server, which follows: "quit", the end of the keeper, but what it holds stays for
+// the next one where it Lasts; "reload", another server; "upgrade", a server of the program that now has this one's name,
+// and its keeper in this keeper's process, where it Lasts.
+func (k *Keeper) Next(what string) error {
 	if k == nil {
 		return nil
 	}
-	return k.say(&message{Verb: "end"}, nil, nil)
+	return k.say(&message{Verb: what}, nil, nil)
 }
 
 // say sends a message. The keeper reads always, and what it has not read when this program dies it reads then.

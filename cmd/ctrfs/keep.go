@@ -1,8 +1,14 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"net"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +30,43 @@ func (s *server) takeUp(keeper *ns.Keeper) error {
 	return nil
 }
 
+// stateFile is the name by which the next keeper of a server with these options finds what outlives this one: of servers that
+// listen elsewhere it is another. "": there is no place for it.
+func (o *options) stateFile() (string, error) {
+	a, err := defaultAddr(os.Geteuid())
+	if err != nil {
+		return "", nil
+	}
+	top := filepath.Dir(a.address)
+	if err := privateDir(top, topMode()); err != nil {
+		return "", err
+	}
+	dir := filepath.Join(top, "held")
+	if err := privateDir(dir, 0700); err != nil {
+		return "", err
+	}
+	var key strings.Builder
+	add := func(a addr) {
+		fmt.Fprintln(&key, a)
+		var st unix.Stat_t
+		if n, err := strconv.Atoi(a.address); a.network == "fd" && err == nil && unix.Fstat(n, &st) == nil {
+			fmt.Fprintln(&key, st.Ino) // which somebody may pass to the next one too
+		}
+		if _, port, _ := net.SplitHostPort(a.address); a.network == "tcp" && port == "0" {
+			fmt.Fprintln(&key, os.Getpid()) // the next one will have another
+		}
+	}
+	for _, a := range o.addrs {
+		add(a)
+	}
+	if os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) {
+		add(addr{"fd", "3"})
+	}
+	fmt.Fprintln(&key, o.post)
+	sum := sha256.Sum256([]byte(key.String()))
+	return filepath.Join(dir, hex.EncodeToString(sum[:8])), nil
+}
+
 // keptNumbers are numbers in memory that the keeper has too: what is counted there goes on from server to server, without a
 // word said.
 func keptNumbers(keeper *ns.Keeper) (*[512]uint64, error) {
@@ -40,7 +83,7 @@ func keptNumbers(keeper *ns.Keeper) (*[512]uint64, error) {
 			return nil, err
 		}
 		if err = f.Truncate(4096); err == nil {
-			err = keeper.Hold(name, nil, false, nil, f)
+			err = keeper.HoldBeside(name, false, nil, f)
 		}
 		if err != nil {
 			f.Close()

@@ -64,17 +64,7 @@ func TestServerKilled(t *testing.T) {
 			t.Fatal(text, err)
 		}
 	}
-	seq := func() (n int) {
-		text, err := s.record("events")
-		if err == nil {
-			_, err = fmt.Sscan(strings.Fields(text)[1], &n)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	before := seq()
+	before := seq(s)
 	for range 5 {
 		s.d.kill()
 		s.cat("version") // the next one is there
@@ -103,7 +93,7 @@ func TestServerKilled(t *testing.T) {
 			t.Errorf("%s: %d bytes of output, want %d", test.label, len(output), len(test.output))
 		}
 	}
-	if after := seq(); after <= before {
+	if after := seq(s); after <= before {
 		t.Errorf("SEQ %d after %d", after, before)
 	}
 	s.ends()

@@ -35,7 +35,7 @@ func (a addr) keep(keeper *ns.Keeper) (net.Listener, error) {
 	}
 	f, err := l.(interface{ File() (*os.File, error) }).File()
 	if err == nil {
-		err = keeper.Hold(name, nil, false, held, f)
+		err = keeper.HoldBeside(name, true, held, f)
 		f.Close()
 	}
 	if err != nil {

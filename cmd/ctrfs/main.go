@@ -22,6 +22,7 @@ import (
 
 func main() {
 	ns.Tracer()
+	ns.Holder()
 	keeper, args, err := ns.Server()
 	switch {
 	case err != nil:
@@ -65,7 +66,11 @@ func run(args []string) error {
 		_, err := fmt.Print(versions())
 		return err
 	}
-	os.Exit(ns.Keep())
+	state, err := o.stateFile()
+	if err != nil {
+		return err
+	}
+	os.Exit(ns.Keep(state))
 	return nil
 }
 
@@ -118,6 +123,7 @@ func serve(keeper *ns.Keeper, args []string) error {
 	if err != nil {
 		return err
 	}
+	s.args = args
 	slog.SetDefault(s.srv.Log)
 	s.traces(o.trace)
 	if err := s.takeUp(keeper); err != nil {
@@ -141,9 +147,20 @@ func serve(keeper *ns.Keeper, args []string) error {
 		}
 		return down, err
 	})
+	if next := s.next(); next != "" {
+		return errors.Join(err, keeper.Next(next))
+	}
 	end, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	return errors.Join(err, s.ctrs.Close(end), keeper.End())
+}
+
+// topMode is the mode of the directory of the default socket: whoever may connect to root's.
+func topMode() os.FileMode {
+	if os.Geteuid() == 0 {
+		return 0755
+	}
+	return 0700
 }
 
 // listenAll listens at all of the addresses and in the name space, at the default address if there are none. The keeper
@@ -161,11 +178,7 @@ func listenAll(keeper *ns.Keeper, addrs []addr, post string) (l []net.Listener, 
 		if err != nil {
 			return nil, err
 		}
-		perm := os.FileMode(0700)
-		if os.Geteuid() == 0 {
-			perm = 0755
-		}
-		if err := privateDir(filepath.Dir(a.address), perm); err != nil {
+		if err := privateDir(filepath.Dir(a.address), topMode()); err != nil {
 			return nil, err
 		}
 		addrs = []addr{a}

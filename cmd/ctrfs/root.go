@@ -2,10 +2,6 @@ package main
 
 import (
 	"context"
-	"log/slog"
-	"os"
-	"strings"
-	"sync/atomic"
 
 	"ctrfs/ctl"
 	"ctrfs/fs"
@@ -29,6 +25,8 @@ var rootFiles = fs.Table[*server]{
 var rootVerbs = ctl.Table[*control]{
 	ctl.Verb("log debug|info|warn|error", (*control).log),
 	ctl.Verb("trace on|off", (*control).trace),
+	ctl.Verb("reload", (*control).reload),
+	ctl.Verb("upgrade", (*control).upgrade),
 	ctl.Verb("quit", (*control).quit),
 }
 
@@ -74,60 +72,3 @@ func (s *server) containers(_ context.Context, qid uint64) (fs.Dir, error) {
 }
 
 func (s *server) stats(context.Context) (string, error) { return s.srv.Stats(), nil }
-
-// A control is the root's ctl as somebody has it open.
-type control struct {
-	*server
-	quits atomic.Bool
-}
-
-func (s *server) control(context.Context, fs.How) (fs.Handle, error) {
-	c := &control{server: s}
-	do := func(ctx context.Context, msg string) error { return rootVerbs.Do(c, ctx, msg) }
-	return fs.NewCtl(c.state, do, c.closed), nil
-}
-
-func (c *control) state(context.Context) (string, error) {
-	trace := "off"
-	if c.tracing.Load() {
-		trace = "on"
-	}
-	return "log " + strings.ToLower(c.level.Level().String()) + "\ntrace " + trace + "\n", nil
-}
-
-// traces makes every message be printed on standard error, or not.
-func (s *server) traces(on bool) {
-	s.tracing.Store(on)
-	if on {
-		s.srv.Trace(os.Stderr)
-	} else {
-		s.srv.Trace(nil)
-	}
-}
-
-func (c *control) trace(_ context.Context, args []string) error {
-	c.traces(args[0] == "on")
-	return nil
-}
-
-func (c *control) log(_ context.Context, args []string) error {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(args[0])); err != nil {
-		return err
-	}
-	c.level.Set(l)
-	return nil
-}
-
-func (c *control) quit(context.Context, []string) error {
-	c.quits.Store(true)
-	return nil
-}
-
-// closed ends the server only now, so that who has said so gets his answers.
-func (c *control) closed(context.Context) error {
-	if c.quits.Load() {
-		c.stop()
-	}
-	return nil
-}

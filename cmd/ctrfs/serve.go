@@ -33,10 +33,12 @@ type server struct {
 
 	level   slog.LevelVar
 	tracing atomic.Bool
+	args    []string           // that it was started with
 	stop    context.CancelFunc // begins the end
 
-	mu    sync.Mutex // guards conns
-	conns map[net.Conn]struct{}
+	mu     sync.Mutex // guards what follows
+	conns  map[net.Conn]struct{}
+	follow string // what is to follow the end; "": nothing, and the containers end with it
 }
 
 func newServer(keeper *ns.Keeper, stop context.CancelFunc) (*server, error) {
@@ -123,6 +125,9 @@ func (s *server) serve(ctx context.Context, listeners []net.Listener, up func(co
 	s.srv.Log.Info("ending")
 	stop()
 	for _, l := range listeners {
+		if file, ok := l.(*sockFile); ok && s.isFollowed() {
+			file.made = nil // it is the next server's, whose keeper has the socket
+		}
 		l.Close()
 	}
 	accepting.Wait()
@@ -189,6 +194,27 @@ func (s *server) drop(c net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
+}
+
+// end begins the end, and says what is to follow.
+func (s *server) end(next string) {
+	s.mu.Lock()
+	s.follow = next
+	s.mu.Unlock()
+	s.stop()
+}
+
+// next is what is to follow the end.
+func (s *server) next() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.follow
+}
+
+// isFollowed reports whether another server listens at the same sockets, which the keeper has.
+func (s *server) isFollowed() bool {
+	next := s.next()
+	return next == "reload" || next == "upgrade"
 }
 
 // hush makes every conversation end as if its client had hung up, after the replies to what it has asked for.

@@ -84,7 +84,9 @@ func launch(t testing.TB, until string, cmd *exec.Cmd) *daemon {
 		}
 	}()
 	t.Cleanup(func() {
-		cmd.Process.Kill()
+		cmd.Process.Signal(syscall.SIGTERM) // fails where it has ended; what a test that fails has left ends with it
+		late := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
+		defer late.Stop()
 		cmd.Wait()
 	})
 	d.await(until)
