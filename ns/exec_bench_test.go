@@ -12,10 +12,7 @@ import (
 // BenchmarkExec is the start of a program by Park and Exec, and all to its end, beside testdata/spawn.c, posix_spawn in C.
 // They take turns of 10, as the machine is never quiet; x-spawn is the median of the ratios of neighbouring turns.
 func BenchmarkExec(b *testing.B) {
-	spawn := b.TempDir() + "/spawn"
-	if out, err := exec.Command("gcc", "-O2", "-o", spawn, "testdata/spawn.c").CombinedOutput(); err != nil {
-		lacks(b, "needs gcc: %v\n%s", err, out)
-	}
+	spawn := compileC(b, "spawn")
 	ctx := context.Background()
 	const turn = 10
 	var ours, theirs [2][]time.Duration // start, whole

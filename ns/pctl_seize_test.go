@@ -1,6 +1,7 @@
 package ns
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -98,5 +99,31 @@ func TestPctlSeize(t *testing.T) {
 				t.Errorf("the program that it executed runs as %q, %v; want %s", text, err, c.says)
 			}
 		})
+	}
+}
+
+// TestHalt stops processes that are just executing their program: of two stops that are due the kernel takes one back.
+func TestHalt(t *testing.T) {
+	needsRoot(t)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	ctx := withTimeout(t)
+	for range 300 {
+		stub, err := new(Opt).start(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := context.AfterFunc(ctx, func() { unix.PidfdSendSignal(stub.Pidfd, unix.SIGKILL, nil, 0) })
+		x := &tracer{p: open(t, stub.Pid), m: new(Pctl), threads: make(map[int]*tracee)}
+		err = x.seize([]int{stub.Pid})
+		if err == nil {
+			th := x.threads[stub.Pid]
+			err = errors.Join(x.halt(th), th.release())
+		}
+		stop()
+		stub.End()
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -218,6 +218,11 @@ func numbers(path string) ([]int, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
+	return numbersIn(fd)
+}
+
+// numbersIn lists them from where the directory that is open has been read to.
+func numbersIn(fd int) ([]int, error) {
 	var list []int
 	var names []string
 	buf := make([]byte, 8192)

@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -102,6 +101,8 @@ type tracer struct {
 	sharer  *tracee // a thread of another process with the same descriptors
 	began   time.Time
 	stopped time.Duration
+	taskDir int // descriptors of the process's task, and of the first thread's fd
+	fds     int
 	page    uint64 // memory in the process, of size bytes
 	size    uint64
 	socks   [2]int // a pair of sockets in the process, if ours is not -1
@@ -183,9 +184,6 @@ func (t *tracer) run() error {
 	if err := t.findSharer(len(tids)); err != nil {
 		return err
 	}
-	if err := t.rehearse(); err != nil {
-		return err
-	}
 	// It may not stop, and its memory may be such that who reads it waits for the process itself (userfaultfd).
 	time.AfterFunc(stopTime, func() {
 		if t.changing.CompareAndSwap(false, true) {
@@ -193,6 +191,9 @@ func (t *tracer) run() error {
 		}
 	})
 	t.hurry()
+	if err := t.rehearse(); err != nil {
+		return err
+	}
 	t.began = time.Now()
 	err = t.stop()
 	if err == nil {
@@ -203,18 +204,6 @@ func (t *tracer) run() error {
 
 // stopTime is how long a process may take to stop and be looked at.
 const stopTime = 2 * time.Second
-
-// hurry lets no other process come between this one and the one that it has stopped, where that is allowed: on a busy
-// machine a stop is a third as long. They take turns on one processor.
-func (t *tracer) hurry() {
-	priority := int32(1)
-	unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, 0, unix.SCHED_RR, uintptr(unsafe.Pointer(&priority)))
-	if st, err := t.stat(t.lead.tid); err == nil {
-		var cpus unix.CPUSet
-		cpus.Set(st.Processor)
-		unix.SchedSetaffinity(0, &cpus)
-	}
-}
 
 // seize begins to trace threads, with the client's ids, so that the kernel decides whether he may. From then on their
 // process gains no right by execve that it did not have.

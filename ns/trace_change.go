@@ -71,7 +71,7 @@ func (t *tracer) stop() error {
 // count gives the number of the process's threads, ended ones among them.
 func (t *tracer) count() (int, error) {
 	var st unix.Stat_t
-	if err := unix.Stat(t.p.path("task"), &st); err != nil {
+	if err := unix.Fstat(t.taskDir, &st); err != nil {
 		return 0, t.p.verify("task", err)
 	}
 	return int(st.Nlink) - 2, nil
@@ -107,27 +107,6 @@ func (t *tracer) take(th *tracee) error {
 		}
 	}
 	return th.take()
-}
-
-// rehearse does what can be done of the change while the process runs: then no page of this program, and of the memory that
-// is needed of the process, has still to be brought in when it is stopped, which takes 10 to 100 µs for each.
-func (t *tracer) rehearse() error {
-	old, err := t.m.snapshot(t.lead.tid)
-	if err != nil {
-		return t.p.verify("ns", err)
-	}
-	defer old.close()
-	if t.lead.mem, err = openMemory(t.lead.tid); err != nil {
-		return t.p.verify("mem", err)
-	}
-	plan := new(Plan)
-	t.m.plan(plan, old.carrier(t.lead.tid, 1))
-	for range 2 {
-		plan.bytes(0, 1)
-	}
-	t.lead.goHome(0)
-	t.verify(old)
-	return nil
 }
 
 // change does it and looks whether it is done; if not, it is undone.
@@ -290,7 +269,8 @@ func (t *tracer) verify(old *snapshot) error {
 		}
 	}
 	if t.m.NewFD || len(t.m.Close) > 0 {
-		fds, err := numbers(t.path(t.lead.tid, "fd"))
+		unix.Seek(t.fds, 0, unix.SEEK_SET)
+		fds, err := numbersIn(t.fds)
 		if err != nil {
 			return fmt.Errorf("fd: %w", err)
 		}
@@ -318,7 +298,7 @@ func (t *tracer) release() error {
 			continue
 		}
 		if th.mem != nil && th.mem.dirty > 0 && (th == t.lead || th == t.sharer) {
-			th.mem.write(th.mem.home, make([]byte, th.mem.dirty)) // as it was found
+			th.mem.clear(th.mem.dirty)
 		}
 		if err := th.release(); err != nil && err != ErrExited {
 			errs = errors.Join(errs, err)

@@ -23,6 +23,8 @@ type memory struct {
 	dirty int    // of them, those that were written
 }
 
+var zeros [1 << 13]byte
+
 const sysinfoEhdr = 33 // AT_SYSINFO_EHDR
 
 // vdso gives the address of the code that the kernel lends each process, from its auxiliary vector.
@@ -76,7 +78,7 @@ func openMemory(tid int) (*memory, error) {
 	}
 	// A tracer that ended may have left something at the beginning.
 	at := (used + len(bytes.TrimRight(tail, "\x00")) + 15) &^ 15
-	if free := len(own) - at; free >= homeSize {
+	if free := min(len(own)-at, len(zeros)); free >= homeSize {
 		m.home, m.free = base+uint64(at), free
 	}
 	return m, nil
@@ -99,6 +101,15 @@ func (m *memory) write(at uint64, b []byte) error {
 		m.dirty = max(m.dirty, int(at-m.home)+len(b))
 	}
 	return err
+}
+
+// clear makes the first n bytes of the home what they were. Done before, it gives the process the copy of that page that it
+// is going to have, which takes as long as ten system calls.
+func (m *memory) clear(n int) error {
+	if m.home == 0 {
+		return nil
+	}
+	return m.write(m.home, zeros[:n])
 }
 
 // enter makes th the thread that is at home: only the tracer moves it then, no signal does.

@@ -119,6 +119,10 @@ func (t *tracee) settle() error {
 		if event(ws) == unix.PTRACE_EVENT_EXEC {
 			t.mem = nil // it has another one
 		}
+		// Each stop takes back what was asked for before it.
+		if err := t.ptrace(unix.PTRACE_INTERRUPT, 0, 0); err != nil {
+			return gone(err)
+		}
 		if err := t.ptrace(unix.PTRACE_CONT, 0, delivered(ws)); err != nil {
 			return gone(err)
 		}
