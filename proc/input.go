@@ -23,15 +23,25 @@ type Input struct {
 	ended   bool
 	writers int
 	opened  bool
-	ends    func() // called when the pipe is closed; nil: nobody wants to know
+	news    func(ended bool) // called when it is first opened, and when it ends; nil: nobody wants to know
 }
 
-// tell makes f be called when the pipe is closed.
-func (in *Input) tell(f func()) {
+// tell makes f be called when the input is first opened, and when it ends.
+func (in *Input) tell(f func(ended bool)) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.ends = f
+	in.news = f
 }
+
+// use is what has become of it.
+func (in *Input) use() inputUse {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return inputUse{in.opened, in.ended}
+}
+
+// An inputUse is what the next server has to know of an input.
+type inputUse struct{ Opened, Ended bool }
 
 // file is what to write to; nil once it has ended. Called with the lock.
 func (in *Input) file() *os.File {
@@ -49,25 +59,33 @@ func (in *Input) file() *os.File {
 // Open gives a handle that writes to it.
 func (in *Input) Open() (*InputWriter, error) {
 	in.mu.Lock()
-	defer in.mu.Unlock()
 	if in.file() == nil {
+		in.mu.Unlock()
 		return nil, fs.ErrHungUp
 	}
 	in.writers++
+	news := in.news
+	if in.opened {
+		news = nil
+	}
 	in.opened = true
+	in.mu.Unlock()
+	if news != nil {
+		news(false)
+	}
 	return &InputWriter{in}, nil
 }
 
 // End closes the input, whoever has it open. The program at a terminal reads an end of file, if it reads lines, and may go
 // on to read after that.
 func (in *Input) End() {
-	if ends := in.end(); ends != nil {
-		ends()
+	if news := in.end(); news != nil {
+		news(true)
 	}
 }
 
-// end gives who wants to know that the pipe is closed now.
-func (in *Input) end() (ends func()) {
+// end gives who wants to know that it has ended now.
+func (in *Input) end() (news func(ended bool)) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	switch {
@@ -81,10 +99,9 @@ func (in *Input) end() (ends func()) {
 		control(in.socket, func(fd int) { unix.Shutdown(fd, unix.SHUT_WR) })
 	case in.pipe != nil:
 		in.pipe.Close()
-		ends = in.ends
 	}
 	in.ended = true
-	return ends
+	return in.news
 }
 
 const endOfFile = 'D' - '@' // as a terminal begins: termios(3), VEOF

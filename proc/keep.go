@@ -28,6 +28,7 @@ type jobText struct {
 	Parked bool   `json:",omitempty"`
 	Killed bool   `json:",omitempty"`
 	NoWait bool   `json:",omitempty"`
+	Input  inputUse
 	Files  []string
 
 	Args, Env []string `json:",omitempty"` // while it is parked
@@ -40,7 +41,8 @@ const jobPrefix = "job "
 func (j *Job) text() jobText {
 	text := jobText{
 		Space: j.space.ID, Inside: j.inside, Owner: j.owner, User: j.user, Label: j.label,
-		Pinned: j.pinned, Parked: j.parked != nil, Killed: j.killed, NoWait: j.nowait, Files: j.files,
+		Pinned: j.pinned, Parked: j.parked != nil, Killed: j.killed, NoWait: j.nowait,
+		Input: j.stdio.In.use(), Files: j.files,
 	}
 	if text.Parked {
 		text.Args, text.Env, text.As = slices.Clone(j.args), slices.Clone(j.env), j.as
@@ -60,12 +62,12 @@ func (ps *Processes) keep(j *Job) error {
 	j.saving.Lock()
 	defer j.saving.Unlock()
 	ps.mu.Lock()
-	names, files := j.stdio.files(j.pinned)
+	names, files := j.stdio.files()
 	if j.pinned && j.parked != nil {
 		names, files = append(names, "stub"), append(files, j.parked.Socket())
-		j.stdio.In.tell(func() { ps.Keeper.Close(j.name, 0) })
 	}
 	j.files = names
+	j.stdio.In.tell(j.input)
 	text, mortal := j.text(), j.mortal()
 	ps.mu.Unlock()
 	return ps.Keeper.Hold(j.name, j.proc, mortal, text, files...)
@@ -95,17 +97,29 @@ func (j *Job) note() error {
 	return ps.Keeper.Note(j.name, mortal, text)
 }
 
-// files are the descriptors that outlive this program. The input is among them only where its end is not that of its last
-// writer, who is gone with this program.
-func (s *Stdio) files(input bool) (names []string, files []*os.File) {
+// input tells the keeper that the input was opened, or has ended. They fail only when this program is about to end.
+func (j *Job) input(ended bool) {
+	ps := j.space.Processes
+	ps.mu.Lock()
+	piped := len(j.files) > 0 && j.files[0] == inputName
+	ps.mu.Unlock()
+	if ended && piped {
+		ps.Keeper.Close(j.name, 0)
+	}
+	j.note()
+}
+
+// inputName is the first of the files of a process whose input is a pipe.
+const inputName = "in"
+
+// files are the descriptors that outlive this program.
+func (s *Stdio) files() (names []string, files []*os.File) {
 	add := func(name string, f *os.File) {
 		if f != nil {
 			names, files = append(names, name), append(files, f)
 		}
 	}
-	if input {
-		add("in", s.In.pipe)
-	}
+	add(inputName, s.In.pipe)
 	switch {
 	case s.tty != nil:
 		add("tty", s.tty)
@@ -123,7 +137,7 @@ func (s *Stdio) files(input bool) (names []string, files []*os.File) {
 }
 
 // again makes what files gave the standard input, output and error of a process that has them already.
-func again(files map[string]*os.File, on *fs.Account) (*Stdio, error) {
+func again(files map[string]*os.File, input inputUse, on *fs.Account) (*Stdio, error) {
 	s, err := newStdio(on)
 	if err != nil { // it may not be too much now that it is there
 		if s, err = newStdio(nil); err != nil {
@@ -132,14 +146,14 @@ func again(files map[string]*os.File, on *fs.Account) (*Stdio, error) {
 	}
 	s.tty, s.ours[0], s.ours[1] = files["tty"], files["out"], files["err"]
 	s.middle = [2]*os.File{files["middle"], files["middle in"]}
-	s.In.pipe, s.In.tty = files["in"], files["tty"]
+	s.In.pipe, s.In.tty = files[inputName], files["tty"]
 	switch {
 	case s.tty != nil:
 		s.ours[0] = s.tty
 	case files["socket"] != nil:
 		s.ours[0], s.In.socket = files["socket"], files["socket"]
 	}
-	if s.In.pipe == nil && s.tty == nil {
+	if s.In.opened = input.Opened; input.Ended || s.In.file() == nil {
 		s.In.End()
 	}
 	for i, f := range []*os.File{files["out log"], files["err log"]} {
@@ -207,7 +221,7 @@ func (ps *Processes) again(h *ns.Held, accounts *fs.Accounts, space func(id stri
 	if s == nil || text.Parked && !text.Pinned {
 		return nil, nil
 	}
-	stdio, err := again(files, accounts.Of(text.Owner))
+	stdio, err := again(files, text.Input, accounts.Of(text.Owner))
 	if err != nil {
 		return nil, err
 	}
@@ -229,11 +243,13 @@ func (ps *Processes) again(h *ns.Held, accounts *fs.Accounts, space func(id stri
 	}
 	if new.pinned {
 		new.began, new.users = began, 1
-		stdio.In.tell(func() { ps.Keeper.Close(new.name, 0) })
 	}
 	ps.mu.Lock()
 	ps.enter(new)
 	ps.mu.Unlock()
+	if stdio.In.tell(new.input); !new.pinned {
+		stdio.In.EndUnused() // the file that clone gave went with its connection
+	}
 	stdio.Parked(func() { ps.settle(new) })
 	go ps.watch(new)
 	return new, nil

@@ -58,16 +58,34 @@ func TestServerKilled(t *testing.T) {
 		"label socket\nipc socket\nexec sh -c '" + some + "; exit 5'\n",
 		"label waits\nexec sh -c 'read x <" + fifo + "; exit 6'\n",
 		"label child\nkillonclose\nexec sleep 1000\n",
+		"label reads\nexec sh -c 'read x; read y; echo $x $y; read z || echo end'\n",
+		"label talks\nipc socket\nexec sh -c 'read x; read y; echo $x $y; read z || echo end'\n",
+		"label unused\nexec sh -c 'read x || echo end'\n",
 		"", // parked
 	} {
 		if err := c.clone("proc/clone", text); err != nil {
 			t.Fatal(text, err)
 		}
 	}
+	for _, label := range []string{"reads", "talks"} { // and it is not closed
+		f, _, err := c.walk("proc/" + label + "/stdin")
+		if err == nil {
+			err = c.open(f, styx.OWrite)
+		}
+		if err == nil {
+			err = c.write(f, "one\n")
+		}
+		if err != nil {
+			t.Fatal(label, err)
+		}
+	}
 	before := seq(s)
 	for range 5 {
 		s.d.kill()
 		s.cat("version") // the next one is there
+	}
+	for _, label := range []string{"reads", "talks"} {
+		s.echo("proc/"+label+"/stdin", "two\n")
 	}
 	s.d.kill()
 	w, err := os.OpenFile(fifo, os.O_WRONLY, 0)
@@ -83,6 +101,9 @@ func TestServerKilled(t *testing.T) {
 		{"socket", "'exit: 5'", someSaid},
 		{"waits", "'exit: 6'", ""},
 		{"child", "'signal: KILL'", ""},
+		{"reads", "''", "one two\nend\n"},
+		{"talks", "''", "one two\nend\n"},
+		{"unused", "''", "end\n"},
 	} {
 		var record, output string
 		err := s.do(func(c *caller) (err error) { record, output, err = c.ended("proc/" + test.label); return err })
