@@ -17,6 +17,7 @@ import (
 
 	"ctrfs/fs/styx"
 
+	"github.com/moby/sys/mountinfo"
 	spec "github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -74,8 +75,8 @@ type contender struct {
 }
 
 // BenchmarkContainer is a container from its making to its removal: through 9P, and by whatever else is installed, beside
-// testdata/bare.c of ns, a clone+exec+wait in C with the same name spaces and nothing more. They take turns; x-bare is the
-// median of the ratios of neighbouring turns.
+// testdata/bare.c of ns, a clone+exec+wait in C with the same name spaces and nothing more, and with a cgroup made, entered and
+// removed. They take turns; x-bare and x-bare-cgroup are the medians of the ratios of neighbouring turns.
 func BenchmarkContainer(b *testing.B) {
 	if os.Geteuid() != 0 {
 		lacking(b, "needs root: name spaces and cgroups")
@@ -102,8 +103,12 @@ func BenchmarkContainer(b *testing.B) {
 	l.say("Twalk tag 1 fid 0 newfid 1 names ctr")
 	all := []*contender{&ours}
 	all = append(all, others(b, top)...)
-	each := func() time.Duration {
-		out, err := exec.Command(bare, "5", "/bin/true").Output()
+	var group []string
+	if mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup2")); err == nil && len(mounts) > 0 {
+		group = []string{filepath.Join(mounts[0].Mountpoint, fmt.Sprint("ctrfs-bare-", os.Getpid()))}
+	}
+	each := func(group ...string) time.Duration {
+		out, err := exec.Command(bare, append([]string{"5", "/bin/true"}, group...)...).Output()
 		n, e := strconv.Atoi(strings.TrimSpace(string(out)))
 		if err != nil || e != nil {
 			b.Fatal(err, e)
@@ -111,7 +116,7 @@ func BenchmarkContainer(b *testing.B) {
 		return time.Duration(n)
 	}
 	ratios := map[string][]float64{}
-	var limit []time.Duration
+	var limit, limitGroup []time.Duration
 	for b.Loop() {
 		for _, c := range all {
 			base := each()
@@ -126,7 +131,12 @@ func BenchmarkContainer(b *testing.B) {
 			}
 			d := time.Since(start) / time.Duration(rounds)
 			c.took = append(c.took, d)
-			ratios[c.name] = append(ratios[c.name], float64(d)/float64(base))
+			ratios["x-bare-"+c.name] = append(ratios["x-bare-"+c.name], float64(d)/float64(base))
+			if c == &ours && group != nil {
+				base = each(group...)
+				limitGroup = append(limitGroup, base)
+				ratios["x-bare-cgroup-ctrfs"] = append(ratios["x-bare-cgroup-ctrfs"], float64(d)/float64(base))
+			}
 		}
 	}
 	spread := func(name string, d []time.Duration) {
@@ -136,11 +146,15 @@ func BenchmarkContainer(b *testing.B) {
 		b.ReportMetric(float64(d[len(d)*9/10].Microseconds()), "µs-p90-"+name)
 	}
 	spread("bare", limit)
+	if group != nil {
+		spread("bare-cgroup", limitGroup)
+	}
 	for _, c := range all {
 		spread(c.name, c.took)
-		r := ratios[c.name]
+	}
+	for what, r := range ratios {
 		slices.Sort(r)
-		b.ReportMetric(r[len(r)/2], "x-bare-"+c.name)
+		b.ReportMetric(r[len(r)/2], what)
 	}
 }
 
