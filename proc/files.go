@@ -126,18 +126,9 @@ func (p *Proc) ctr(context.Context) (string, error) {
 	return fs.Quote(name) + "\n", nil
 }
 
-// path is a file that tells a path, which the kernel lets the client see or not.
-func path(ctx context.Context, get func(ns.Cred) (string, error)) (string, error) {
-	s, err := get(cred(ctx))
-	if err != nil {
-		return "", err
-	}
-	return fs.Quote(s) + "\n", nil
-}
-
-func (p *Proc) cwd(ctx context.Context) (string, error)  { return path(ctx, p.Process.Cwd) }
-func (p *Proc) exe(ctx context.Context) (string, error)  { return path(ctx, p.Process.Exe) }
-func (p *Proc) root(ctx context.Context) (string, error) { return path(ctx, p.Process.Root) }
+func (p *Proc) cwd(ctx context.Context) (string, error)  { return p.path(ctx, p.Process.Cwd) }
+func (p *Proc) exe(ctx context.Context) (string, error)  { return p.path(ctx, p.Process.Exe) }
+func (p *Proc) root(ctx context.Context) (string, error) { return p.path(ctx, p.Process.Root) }
 
 func (p *Proc) openData(_ context.Context, how fs.How) (fs.Handle, error) {
 	return p.job.Stdio().Data(how)
@@ -160,8 +151,10 @@ func (p *Proc) env(ctx context.Context) (string, error) {
 		vars = append(vars, p.job.env...)
 		p.space.Processes.mu.Unlock()
 	} else {
-		var err error
-		if vars, err = p.Process.Environ(cred(ctx)); err != nil {
+		if err := p.look(ctx, func(c ns.Cred) (err error) {
+			vars, err = p.Process.Environ(c)
+			return err
+		}); err != nil {
 			return "", err
 		}
 	}

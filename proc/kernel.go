@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -12,23 +13,47 @@ import (
 	"ctrfs/ns"
 )
 
+// look calls f with the identity for which the kernel is asked what it tells of the process. That is the client's, but for
+// two, which it hides from those whose they are. A parked process is not dumpable, so that nobody takes it over; it has
+// nothing yet but what its user gave it, so to him, who by its mode has opened the file, this program tells it. And what
+// runs in a user namespace that was made for a container is not its owner's for the kernel: he sees what root in there sees.
+func (p *Proc) look(ctx context.Context, f func(ns.Cred) error) error {
+	own := ns.Cred{Uid: uint32(os.Geteuid())}
+	if err := p.hold(ctx, "look", func() error { return f(own) }); !errors.Is(err, errRunning) {
+		return err
+	}
+	err := f(cred(ctx))
+	if errors.Is(err, fs.ErrPerm) && p.space.Look != nil && p.space.Look(ctx, p.Process) == nil {
+		return f(own)
+	}
+	return err
+}
+
+// path is the text of a file that tells a path.
+func (p *Proc) path(ctx context.Context, get func(ns.Cred) (string, error)) (path string, err error) {
+	if err := p.look(ctx, func(c ns.Cred) (err error) {
+		path, err = get(c)
+		return err
+	}); err != nil {
+		return "", err
+	}
+	return fs.Quote(path) + "\n", nil
+}
+
 // fd is the current directory, then a line in proc(3)'s form for each open descriptor.
 func (p *Proc) fd(ctx context.Context) (string, error) {
-	cwd, err := p.Process.Cwd(cred(ctx))
-	if err != nil {
+	var cwd string
+	var fds []ns.FD
+	if err := p.look(ctx, func(c ns.Cred) (err error) {
+		if cwd, err = p.Process.Cwd(c); err == nil {
+			fds, err = p.Process.FDs(c)
+		}
+		if p.isParked() {
+			fds = slices.DeleteFunc(fds, func(fd ns.FD) bool { return fd.N == ns.ParkedCtl })
+		}
+		return err
+	}); err != nil {
 		return "", err
-	}
-	parked := p.isParked()
-	fds, err := p.Process.FDs(cred(ctx))
-	if parked && !p.isParked() { // its program has begun meanwhile
-		parked = false
-		fds, err = p.Process.FDs(cred(ctx))
-	}
-	if err != nil {
-		return "", err
-	}
-	if parked {
-		fds = slices.DeleteFunc(fds, func(fd ns.FD) bool { return fd.N == ns.ParkedCtl })
 	}
 	var b strings.Builder
 	b.WriteString(fs.Quote(cwd) + "\n")
@@ -99,12 +124,14 @@ func (p *Proc) setLimit(ctx context.Context, line string) error {
 
 // ns is the mount table as namespace(6) lines.
 func (p *Proc) ns(ctx context.Context) (string, error) {
-	cwd, err := p.Process.Cwd(cred(ctx))
-	if err != nil {
-		return "", err
-	}
-	mounts, err := p.Process.Mounts(cred(ctx))
-	if err != nil {
+	var cwd string
+	var mounts [][]string
+	if err := p.look(ctx, func(c ns.Cred) (err error) {
+		if cwd, err = p.Process.Cwd(c); err == nil {
+			mounts, err = p.Process.Mounts(c)
+		}
+		return err
+	}); err != nil {
 		return "", err
 	}
 	var b strings.Builder
@@ -118,7 +145,10 @@ func (p *Proc) ns(ctx context.Context) (string, error) {
 // nsgrp is `KIND INODE COUNT` a line. That the client may look into the process is asked of the kernel first; what the
 // others share is found out with the server's rights.
 func (p *Proc) nsgrp(ctx context.Context) (string, error) {
-	if _, err := p.Process.Root(cred(ctx)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := p.look(ctx, func(c ns.Cred) error {
+		_, err := p.Process.Root(c)
+		return err
+	}); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
 	shared, err := p.Process.Shares()

@@ -68,6 +68,9 @@ type Space struct {
 	// Awake, if not nil, lets one of its processes carry out something until done is called, or says why none does now.
 	Awake func() (done func(), err error)
 
+	// Look, if not nil, says whether the client may see of one of its processes what the kernel hides from him.
+	Look func(ctx context.Context, p *ns.Process) error
+
 	untold int           // guarded by Processes.mu: its jobs whose end was not told yet
 	quiet  chan struct{} // likewise: closed when there is none; made by who waits
 }

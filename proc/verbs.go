@@ -102,6 +102,28 @@ func (p *Proc) change(verb string, f func(j *Job)) error {
 
 // use has the stub of a process that is parked for itself while f runs.
 func (p *Proc) use(ctx context.Context, verb string, f func(*ns.Parked) error) error {
+	return p.hold(ctx, verb, func() error {
+		if f := p.space.Awake; f != nil {
+			done, err := f()
+			if err != nil {
+				return fmt.Errorf("%s: %w", verb, err)
+			}
+			defer done()
+		}
+		var parked *ns.Parked
+		if err := p.change(verb, func(j *Job) { parked = j.parked }); err != nil {
+			return err
+		}
+		// If this program dies now nobody could say what the process has done.
+		if err := p.job.setBusy(true); err != nil {
+			return err
+		}
+		return cmp.Or(f(parked), p.job.setBusy(false))
+	})
+}
+
+// hold keeps a parked process one while f runs: nobody else lets it do anything.
+func (p *Proc) hold(ctx context.Context, verb string, f func() error) error {
 	if p.job == nil {
 		return fmt.Errorf("%s: %w", verb, errRunning)
 	}
@@ -111,22 +133,10 @@ func (p *Proc) use(ctx context.Context, verb string, f func(*ns.Parked) error) e
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if f := p.space.Awake; f != nil {
-		done, err := f()
-		if err != nil {
-			return fmt.Errorf("%s: %w", verb, err)
-		}
-		defer done()
+	if !p.isParked() {
+		return fmt.Errorf("%s: %w", verb, errRunning)
 	}
-	var parked *ns.Parked
-	if err := p.change(verb, func(j *Job) { parked = j.parked }); err != nil {
-		return err
-	}
-	// If this program dies now nobody could say what the process has done.
-	if err := p.job.setBusy(true); err != nil {
-		return err
-	}
-	return cmp.Or(f(parked), p.job.setBusy(false))
+	return f()
 }
 
 func (p *Proc) dir(ctx context.Context, args []string) error {

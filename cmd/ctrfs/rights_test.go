@@ -51,16 +51,6 @@ const (
 		status     0444 RABGN  -
 		stopped    0400 RA?    -
 		wait       0444 RABGN? -`
-	// The kernel hides these of a process from its own user if it is not dumpable, as while it is parked, and if it is in a
-	// name space of users that is not his.
-	hiddenRights = `
-		cwd        0400 R      -
-		env        0400 R      -
-		exe        0400 R      -
-		fd         0400 R      -
-		ns         0400 R      -
-		nsgrp      0400 R      -
-		root       0400 R      -`
 	clonedRights = `
 		data       0600 RA?    RA x
 		stderr     0400 RA?    -

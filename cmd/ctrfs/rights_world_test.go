@@ -67,7 +67,7 @@ func (s *served) world() []place {
 		{"/proc", 0, 0, rights(false, "clone 0666 RABG RABG?"), number},
 		{"/proc/" + theirs, 0, 0, rights(true, processRights), one()},
 		{"/proc/" + as, uidA, gidAB, rights(false, processRights), one()},
-		{"/proc/" + parked, uidA, gidAB, rights(false, processRights, clonedRights, hiddenRights, parkedRights, terminalRights), one()},
+		{"/proc/" + parked, uidA, gidAB, rights(false, processRights, clonedRights, parkedRights, terminalRights), one()},
 		{"/proc/" + cloned, uidA, gidAB, rights(false, processRights, clonedRights), one()},
 		{"/ctr", 0, adminGid, rights(false, "clone 0660 RG RG?"), one("r", "a")},
 		{"/ctr/r", 0, adminGid, rights(true, containerRights), one("proc", "root")},
@@ -77,6 +77,6 @@ func (s *served) world() []place {
 		{"/ctr/r/root", 0, adminGid, nil, any},
 		{"/ctr/a/root", uidA, gidAB, nil, any},
 		{"/ctr/r/proc/1", 0, 0, rights(true, terminalRights, processRights, clonedRights), one()},
-		{"/ctr/a/proc/1", uidA, gidAB, rights(false, terminalRights, processRights, clonedRights, hiddenRights), one()},
+		{"/ctr/a/proc/1", uidA, gidAB, rights(false, terminalRights, processRights, clonedRights), one()},
 	}
 }

@@ -33,11 +33,26 @@ func (c *Ctr) members() *proc.Space {
 		All:       c.may,
 		Become:    c.become,
 		Awake:     c.awake,
+		Look:      c.seen,
 		Of:        c.qid,
 		Uid:       uid,
 		Gid:       gid,
 		Clone:     mode,
 	}
+}
+
+// seen says whether a client who is the container's owner may look into one of its processes: if root of its user namespace
+// may. The kernel takes that for the server's, who has made it: one who owned it could enter it without what limits the
+// container, and take away what is mounted over the host's secrets.
+func (c *Ctr) seen(ctx context.Context, p *ns.Process) error {
+	r, err := c.current()
+	if err != nil {
+		return err
+	}
+	if !c.may(fs.ClientOf(ctx)) || r.spec.Flags&unix.CLONE_NEWUSER == 0 {
+		return fs.ErrPerm
+	}
+	return ns.SeenInside(ctx, p, r.job.Process())
 }
 
 // pids are the processes as the host counts.
