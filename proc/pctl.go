@@ -103,10 +103,11 @@ func (p *Proc) private(ctx context.Context, _ []string) error {
 
 // join enters the name spaces and control groups of a process, or of a container's first one.
 func (p *Proc) join(ctx context.Context, args []string) error {
-	target, err := p.target(ctx, args[0])
+	target, done, err := p.target(ctx, args[0])
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
+	defer done()
 	defer target.Close()
 	m := ns.Pctl{}
 	var kinds []string
@@ -130,16 +131,16 @@ func (p *Proc) join(ctx context.Context, args []string) error {
 }
 
 // target is the process called so: by its number, or by the container whose first process it is.
-func (p *Proc) target(ctx context.Context, name string) (*ns.Process, error) {
+func (p *Proc) target(ctx context.Context, name string) (target *ns.Process, done func(), err error) {
 	if n, err := strconv.Atoi(name); err == nil {
 		p, err := ns.Open(n)
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("no such process: %d", n)
 		}
-		return p, err
+		return p, func() {}, err
 	}
 	if f := p.space.Processes.First; f != nil {
 		return f(ctx, name)
 	}
-	return nil, fmt.Errorf("no such container: %q", name)
+	return nil, nil, fmt.Errorf("no such container: %q", name)
 }

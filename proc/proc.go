@@ -31,8 +31,9 @@ type Processes struct {
 	// Ctr, if not nil, says in which container a process runs, and the container's number; "" for none.
 	Ctr func(*ns.Process) (name string, xid uint32)
 
-	// First, if not nil, gives the first process of a container, for the client to enter what it is in.
-	First func(ctx context.Context, name string) (*ns.Process, error)
+	// First, if not nil, gives the first process of a container, for the client to enter what it is in, which stays as it is
+	// until done is called.
+	First func(ctx context.Context, name string) (first *ns.Process, done func(), err error)
 
 	mu     sync.Mutex // guards what follows, and the fields of each job that say so
 	jobs   map[*Job]struct{}

@@ -70,8 +70,8 @@ func TestRestart(t *testing.T) {
 	check()
 }
 
-// A verb of a process in the container that is under way when pause comes is done before it, and none begins meanwhile: stopped in the
-// middle it would wait until somebody says resume.
+// A verb of a process in the container, or of one that enters it, that is under way when pause comes is done before it, and none
+// begins meanwhile: stopped in the middle it would wait until somebody says resume.
 func TestPauseWaits(t *testing.T) {
 	s := newSession(t)
 	s.into("p", isRunning)
@@ -79,31 +79,44 @@ func TestPauseWaits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done, err := c.awake()
-	if err != nil {
-		t.Fatal(err)
-	}
-	paused := make(chan error)
-	go func() { paused <- s.Echo("p/ctl", "pause") }()
-	for err == nil && s.Ctx.Err() == nil {
-		var end func()
-		if end, err = c.awake(); err == nil {
-			end()
-			runtime.Gosched()
+	for what, begin := range map[string]func() (func(), error){
+		"inside": c.awake,
+		"join": func() (func(), error) {
+			first, done, err := s.set.First(s.Ctx, "p")
+			if err == nil {
+				first.Close()
+			}
+			return done, err
+		},
+	} {
+		done, err := begin()
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if got := c.now(); got != isRunning || err == nil || err.Error() != "container is paused" {
-		t.Errorf("%s, %v", got, err)
-	}
-	done()
-	if err := <-paused; err != nil || c.now() != isPaused {
-		t.Errorf("%v, %s", err, c.now())
-	}
-	s.Write("p/ctl", "resume")
-	if end, err := c.awake(); err != nil {
-		t.Error(err)
-	} else {
-		end()
+		paused := make(chan error)
+		go func() { paused <- s.Echo("p/ctl", "pause") }()
+		for err == nil && c.now() == isRunning && s.Ctx.Err() == nil {
+			var end func()
+			if end, err = begin(); err == nil {
+				end()
+				runtime.Gosched()
+			}
+		}
+		c.mu.Lock()
+		if c.state != isRunning || c.busy != 1 || err == nil || err.Error() != "container is paused" {
+			t.Errorf("%s: %s with %d verbs under way, %v", what, c.state, c.busy, err)
+		}
+		c.mu.Unlock()
+		done()
+		if err := <-paused; err != nil || c.now() != isPaused {
+			t.Errorf("%s: %v, %s", what, err, c.now())
+		}
+		s.Write("p/ctl", "resume")
+		if end, err := begin(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		} else {
+			end()
+		}
 	}
 	s.end("p")
 }

@@ -17,7 +17,7 @@ func TestGroup(t *testing.T) {
 		for _, s.set.Shared = range []bool{false, true} {
 			_, mkdir := fs.Make(other.Ctx, other.Root, "new", 0755)
 			_, clone := other.Cat("clone")
-			_, join := s.set.First(other.Ctx, "t")
+			_, _, join := s.set.First(other.Ctx, "t")
 			_, stdout := other.Cat("t/stdout")
 			for what, err := range map[string]error{
 				"mkdir": mkdir, "clone": clone, "join": join, "stdout": stdout,

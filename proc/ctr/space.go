@@ -261,24 +261,31 @@ func (cs *Containers) Of(p *ns.Process) (name string, xid uint32) {
 	return "", 0
 }
 
-// First is the first process of a container, for its owner to join.
-func (cs *Containers) First(ctx context.Context, name string) (*ns.Process, error) {
+// First is the first process of a container, for its owner to join: until done is called pause waits.
+func (cs *Containers) First(ctx context.Context, name string) (first *ns.Process, done func(), err error) {
 	c, err := cs.find(name)
 	if err != nil {
-		return nil, fmt.Errorf("no such container: %q", name)
+		return nil, nil, fmt.Errorf("no such container: %q", name)
 	}
 	if !c.may(fs.ClientOf(ctx)) {
-		return nil, fmt.Errorf("container %q: %w", name, fs.ErrPerm)
+		return nil, nil, fmt.Errorf("container %q: %w", name, fs.ErrPerm)
 	}
+	if done, err = c.awake(); err != nil {
+		return nil, nil, err
+	}
+	if first, err = c.first(); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return first, done, nil
+}
+
+// first is the first process of its run.
+func (c *Ctr) first() (*ns.Process, error) {
 	r, err := c.current()
 	if err != nil {
 		return nil, err
 	}
-	done, err := c.awake()
-	if err != nil {
-		return nil, err
-	}
-	defer done()
 	fd, err := r.job.Process().Dup()
 	if err != nil {
 		return nil, err
