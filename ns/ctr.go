@@ -268,7 +268,9 @@ func (p *Parked) mapIDs(s *Spec, root bool) error {
 	if err != nil {
 		return err
 	}
-	s.Root.Scratch.Close()
+	if old := s.Root.Scratch.user; old != nil {
+		old.Close()
+	}
 	s.Root.Scratch.user = f
 	return nil
 }

@@ -1,6 +1,11 @@
 package ns
 
-import "os"
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 // A Scratch is the scratch layer of a container from one run to the next, and its user namespace, in which
 // the layer's files belong to somebody. It is one container's at a time. The layer is in memory, at most half of
@@ -12,6 +17,44 @@ type Scratch struct {
 
 // full reports whether there is something in it.
 func (s *Scratch) full() bool { return s != nil && s.root != nil }
+
+// Fill makes it a new root of at most so many bytes in memory, mounted nowhere and without devices, with what f puts into it. It takes
+// root. After an error there is nothing in it.
+func (s *Scratch) Fill(most int64, f func(root *os.File) error) error {
+	s.Close()
+	conf, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("fsopen tmpfs: %w", err)
+	}
+	defer unix.Close(conf)
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return err
+	}
+	most = min(most, int64(info.Totalram)*int64(info.Unit)/2) // what tmpfs has if nobody says more
+	for _, o := range [][2]string{{"mode", "0755"}, {"size", fmt.Sprint(most)}} {
+		if err := unix.FsconfigSetString(conf, o[0], o[1]); err != nil {
+			return fmt.Errorf("tmpfs option %s=%s: %w", o[0], o[1], err)
+		}
+	}
+	if err := unix.FsconfigCreate(conf); err != nil {
+		return fmt.Errorf("make tmpfs: %w", err)
+	}
+	fd, err := unix.Fsmount(conf, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV)
+	if err != nil {
+		return fmt.Errorf("fsmount tmpfs: %w", err)
+	}
+	root := os.NewFile(uintptr(fd), "/")
+	if err := f(root); err != nil {
+		root.Close()
+		return err
+	}
+	s.root = root
+	return nil
+}
+
+// Full reports whether there is something in it.
+func (s *Scratch) Full() bool { return s.full() }
 
 // Close gives it up: when the last container on it has ended too, what it holds is gone.
 func (s *Scratch) Close() {

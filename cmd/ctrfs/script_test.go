@@ -67,6 +67,7 @@ func runScript(t *testing.T, file string, ar *txtar.Archive, d styx.Dialect) {
 		t.Fatal(err)
 	}
 	engine := &rsc.Engine{Cmds: s.commands(), Conds: rsc.DefaultConds()}
+	engine.Cmds["image"] = boxImage(t)
 	engine.Conds["dialect"] = rsc.PrefixCondition("the dialect is the one named", func(_ *rsc.State, name string) (bool, error) {
 		return name == d.String(), nil
 	})

@@ -191,6 +191,10 @@ func (c *Ctr) configure(ctx context.Context, text, base string) error {
 	c.mu.Lock()
 	old, group, state := c.spec, c.group, c.state
 	c.mu.Unlock()
+	next.runtime = old.runtime
+	if slices.Equal(next.rootfs, old.rootfs) {
+		next.image = old.image
+	}
 	if state != isNew {
 		for what, same := range map[string]bool{
 			"linux.namespaces": maps.Equal(next.spaces, old.spaces), "root": slices.Equal(next.rootfs, old.rootfs),

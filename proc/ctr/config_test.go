@@ -217,8 +217,8 @@ func TestConfigOfRunc(t *testing.T) {
 	s.Rmdir("c")
 }
 
-// busybox makes a root of busybox alone.
-func busybox(t *testing.T, root string) {
+// busyboxText is the program busybox.
+func busyboxText(t *testing.T) []byte {
 	t.Helper()
 	bin, err := exec.LookPath("busybox")
 	if err != nil {
@@ -228,6 +228,17 @@ func busybox(t *testing.T, root string) {
 		t.Skip("needs busybox: package busybox-static")
 	}
 	text, err := os.ReadFile(bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// busybox makes a root of busybox alone.
+func busybox(t *testing.T, root string) {
+	t.Helper()
+	text := busyboxText(t)
+	var err error
 	for _, dir := range []string{"bin", "proc", "sys", "dev", "etc"} {
 		if err == nil {
 			err = os.MkdirAll(root+"/"+dir, 0755)

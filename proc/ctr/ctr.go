@@ -18,6 +18,7 @@ import (
 	"ctrfs/fs"
 	"ctrfs/ns"
 	"ctrfs/proc"
+	"ctrfs/proc/ctr/image"
 )
 
 // Containers is the containers of the machine.
@@ -95,7 +96,8 @@ type spec struct {
 	runtime              string      // "": none
 	labels               []label
 
-	bundle string // of which the rest is, as it was
+	image  *image.Config // what the root says that is not said here; nil: it is no image
+	bundle string        // of which the rest is, as it was
 
 	// these are said by config only
 	noNewPrivs, readonly bool // readonly: a root that is one directory

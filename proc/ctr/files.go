@@ -120,7 +120,7 @@ func (c *Ctr) rootfs(context.Context) (string, error) {
 	return c.get(func() string { return fs.Words(c.spec.rootfs...) })
 }
 
-// setRootfs takes `host`, a directory, or `overlay` and directories, the uppermost first.
+// setRootfs takes `host`, a directory, `overlay` and directories, the uppermost first, or `image` and where one is.
 func (c *Ctr) setRootfs(_ context.Context, line string) error {
 	words, err := ctl.Words(line)
 	if err != nil {
@@ -128,6 +128,11 @@ func (c *Ctr) setRootfs(_ context.Context, line string) error {
 	}
 	if err := checkRootfs(words); err != nil {
 		return fmt.Errorf("rootfs: %w", err)
+	}
+	if words[0] == "image" {
+		if err := c.mayUnpack(); err != nil {
+			return fmt.Errorf("rootfs: %w", err)
+		}
 	}
 	return c.whileNew("root", func(s *spec) error { s.rootfs, s.readonly = words, false; return nil })
 }
@@ -139,8 +144,10 @@ func checkRootfs(words []string) error {
 		return errors.New("nothing said")
 	case words[0] == "overlay" && len(words) > 1:
 		dirs = words[1:]
+	case words[0] == "image" && (len(words) == 2 || len(words) == 3):
+		dirs = words[1:2]
 	case len(words) > 1:
-		return fmt.Errorf("not `host`, `DIR` or `overlay DIR...`: %q", fs.Words(words...))
+		return fmt.Errorf("not `host`, `DIR`, `overlay DIR...` or `image PATH [NAME]`: %q", fs.Words(words...))
 	case words[0] == "host":
 		dirs = nil
 	}

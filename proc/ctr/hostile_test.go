@@ -3,7 +3,6 @@ package ctr
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -41,12 +40,7 @@ func TestForkStorm(t *testing.T) {
 
 // The root of a container does not end the machine.
 func TestReboot(t *testing.T) {
-	if _, err := exec.LookPath("busybox"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs busybox: package busybox-static")
-		}
-		t.Skip("needs busybox: package busybox-static")
-	}
+	busyboxText(t)
 	s := newSession(t)
 	for _, call := range []string{"reboot", "halt", "poweroff"} {
 		s.Mkdir("r")

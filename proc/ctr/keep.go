@@ -13,6 +13,7 @@ import (
 	"ctrfs/fs"
 	"ctrfs/ns"
 	"ctrfs/proc"
+	"ctrfs/proc/ctr/image"
 )
 
 // The keeper holds a text of each container, and its scratch layer, for the server that comes after this one. What it has to
@@ -62,18 +63,19 @@ type keptSpec struct {
 	Limits, Labels       [][2]string
 	Mounts               [][4]string
 	TTY                  *ns.Winsize
-	NoNewPrivs, Readonly bool       `json:",omitempty"`
-	OOM                  *int       `json:",omitempty"`
-	Rlimits              []ns.Limit `json:",omitempty"`
-	Bundle               string     `json:",omitempty"`
-	Runtime              string     `json:",omitempty"`
+	NoNewPrivs, Readonly bool          `json:",omitempty"`
+	OOM                  *int          `json:",omitempty"`
+	Rlimits              []ns.Limit    `json:",omitempty"`
+	Bundle               string        `json:",omitempty"`
+	Runtime              string        `json:",omitempty"`
+	Image                *image.Config `json:",omitempty"`
 }
 
 func (s *spec) kept() keptSpec {
 	k := keptSpec{
 		Args: s.args, Env: s.env, Cwd: s.cwd, User: s.user, Hostname: s.hostname, Domainname: s.domainname,
 		Rootfs: s.rootfs, Caps: s.caps, Spaces: s.spaces, TTY: s.tty,
-		NoNewPrivs: s.noNewPrivs, Readonly: s.readonly, OOM: s.oom, Rlimits: s.rlimits, Bundle: s.bundle, Runtime: s.runtime,
+		NoNewPrivs: s.noNewPrivs, Readonly: s.readonly, OOM: s.oom, Rlimits: s.rlimits, Bundle: s.bundle, Runtime: s.runtime, Image: s.image,
 	}
 	for _, l := range s.limits {
 		k.Limits = append(k.Limits, [2]string{l.word, l.value})
@@ -91,7 +93,7 @@ func (k *keptSpec) spec() spec {
 	s := spec{
 		args: k.Args, env: k.Env, cwd: k.Cwd, user: k.User, hostname: k.Hostname, domainname: k.Domainname,
 		rootfs: k.Rootfs, caps: k.Caps, spaces: k.Spaces, tty: k.TTY,
-		noNewPrivs: k.NoNewPrivs, readonly: k.Readonly, oom: k.OOM, rlimits: k.Rlimits, bundle: k.Bundle, runtime: k.Runtime,
+		noNewPrivs: k.NoNewPrivs, readonly: k.Readonly, oom: k.OOM, rlimits: k.Rlimits, bundle: k.Bundle, runtime: k.Runtime, image: k.Image,
 	}
 	for _, l := range k.Limits {
 		s.limits = append(s.limits, limit{l[0], l[1]})

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"ctrfs/ns"
+	"ctrfs/proc/ctr/image"
 )
 
 // Whatever a container has been told to be, the next server knows.
@@ -17,7 +18,7 @@ func TestKeptSpec(t *testing.T) {
 		args: []string{"a", ""}, env: []string{"b=c"}, cwd: "d", user: "e", hostname: "f", domainname: "g", rootfs: []string{"h"},
 		caps: 5, spaces: map[string]string{"net": "host"}, limits: []limit{{"i", "j"}}, mounts: []mount{{"k", "l", "m", "n"}},
 		tty: &ns.Winsize{Cols: 1, Rows: 2}, labels: []label{{"o", "p\n"}},
-		noNewPrivs: true, readonly: true, oom: new(int), bundle: "q", runtime: "r", rlimits: []ns.Limit{{Name: "nofile", Soft: 1, Hard: 2}},
+		noNewPrivs: true, readonly: true, oom: new(int), bundle: "q", runtime: "r", image: &image.Config{User: "s"}, rlimits: []ns.Limit{{Name: "nofile", Soft: 1, Hard: 2}},
 	}
 	v := reflect.ValueOf(s)
 	for i := range v.NumField() {

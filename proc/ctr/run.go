@@ -90,13 +90,23 @@ func (c *Ctr) begin(r *run, s state) {
 }
 
 // clone makes the first process in the run's group.
-func (c *Ctr) clone(ctx context.Context, r *run, s spec) error {
+func (c *Ctr) clone(ctx context.Context, r *run, s spec) (fail error) {
 	root, err := c.root(s.rootfs)
 	if err != nil {
 		return err
 	}
 	defer closeRoot(root)
 	root.Scratch = &c.scratch
+	if s.rootfs[0] == "image" && !c.scratch.Full() {
+		if err := c.unpack(ctx, &s); err != nil {
+			return fmt.Errorf("rootfs: %w", err)
+		}
+		defer func() {
+			if fail != nil {
+				c.scratch.Close()
+			}
+		}()
+	}
 	mounts, err := c.sources(s.mounts)
 	if err != nil {
 		return err
@@ -178,7 +188,7 @@ func (c *Ctr) root(words []string) (root ns.Root, err error) {
 		return nil
 	}
 	switch words[0] {
-	case "host":
+	case "host", "image":
 	case "overlay":
 		for _, dir := range words[1:] {
 			if f := open(dir); f != nil {
@@ -219,7 +229,7 @@ func (c *Ctr) launch(ctx context.Context) error {
 	if r.oci != nil {
 		r, err = c.startBy(ctx, r, s)
 	} else {
-		err = r.exec(ctx, s)
+		err = r.exec(ctx, s.withImage())
 	}
 	switch {
 	case err == nil:
