@@ -42,8 +42,10 @@ func TestConfigRoundTrip(t *testing.T) {
 			}
 			text := s.Read("a/config")
 			s.Mkdir("b")
+			s.set.names["b"].spec.runtime = "crun" // of which the text says nothing
 			s.Write("b/config", text)
 			want, got := a.spec, s.set.names["b"].spec
+			want.runtime = "crun"
 			if client.Uid == 0 {
 				want.spaces = map[string]string{"net": "host"}
 			}
