@@ -16,7 +16,7 @@ func launchAfter(t *testing.T, script, until string, args ...string) *daemon {
 	if os.Geteuid() != 0 {
 		lacking(t, "needs root: mounts")
 	}
-	shell := exec.CommandContext(t.Context(), "/bin/sh", append([]string{"-ec", "mount --make-rprivate /; " + script + `; exec /proc/self/fd/3 "$@"`, "sh"}, args...)...)
+	shell := exec.Command("/bin/sh", append([]string{"-ec", "mount --make-rprivate /; " + script + `; exec /proc/self/fd/3 "$@"`, "sh"}, args...)...)
 	shell.Env = role(t, "ctrfs").Env
 	self, err := os.Open("/proc/self/exe")
 	if err != nil {

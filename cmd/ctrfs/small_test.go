@@ -51,7 +51,7 @@ func smallGroup(t *testing.T, memory string) *ns.Group {
 func startIn(t *testing.T, g *ns.Group, args ...string) *daemon {
 	t.Helper()
 	server := role(t, "ctrfs", args...)
-	shell := exec.CommandContext(t.Context(), "/bin/sh", append([]string{"-c", `read go; exec /proc/self/fd/3 "$@"`, "sh"}, args...)...)
+	shell := exec.Command("/bin/sh", append([]string{"-c", `read go; exec /proc/self/fd/3 "$@"`, "sh"}, args...)...)
 	shell.Env = server.Env
 	self, err := os.Open("/proc/self/exe")
 	if err != nil {
@@ -165,5 +165,8 @@ func TestSmallMemory(t *testing.T) {
 	l.say("Twalk tag 1 fid 0 newfid 1 names version", "Tlopen tag 1 fid 1 flags 0", "Tread tag 1 fid 1 offset 0 count 1000")
 	if n, err := g.OOMKills(); n != 0 || err != nil {
 		t.Errorf("killed for want of memory: %d, %v", n, err)
+	}
+	if err := g.Kill(); err != nil { // to end in order would take its time, with all those requests
+		t.Error(err)
 	}
 }
