@@ -249,7 +249,7 @@ func busybox(t *testing.T, root string) {
 	if err == nil {
 		err = os.WriteFile(root+"/bin/busybox", text, 0755)
 	}
-	for _, name := range []string{"sh", "hostname", "id", "cat", "grep", "touch", "sleep", "true", "stty", "tty"} {
+	for _, name := range []string{"sh", "hostname", "id", "cat", "grep", "touch", "sleep", "true", "stty", "tty", "unshare"} {
 		if err == nil {
 			err = unix.Symlink("busybox", root+"/bin/"+name)
 		}

@@ -43,6 +43,7 @@ func (c *Ctr) forRuntime(s *spec, join []ns.Namespace) (*oci.Spec, error) {
 	}
 	config.Version = "1.0.2"
 	config.Linux.CgroupsPath = ociGroup(c.id)
+	config.Linux.Seccomp = ns.DefaultSeccomp(s.caps)
 	if config.Linux.Resources, err = ociResources(s.limits); err != nil {
 		return nil, err
 	}

@@ -100,7 +100,7 @@ func (s *session) life(runtime, root string) {
 	if limits {
 		s.Write("o/limits", "pids.max 100")
 	}
-	s.Write("o/args", `/bin/sh -c 'hostname; echo $$; read x; echo got $x; echo bad >&2; exit 7'`)
+	s.Write("o/args", `/bin/sh -c 'hostname; echo $$; grep Seccomp: /proc/self/status; unshare -n true; unshare -U true; read x; echo got $x; echo bad >&2; exit 7'`)
 	s.Write("o/ctl", "create")
 	s.says(runtime, "o", isCreated)
 	s.Write("o/ctl", "start")
@@ -133,7 +133,8 @@ func (s *session) life(runtime, root string) {
 	if got := s.Read("o/wait"); !strings.HasSuffix(got, " 'exit: 7' exit_code=1792 reboot=none\n") {
 		t.Errorf("wait: %s", got)
 	}
-	if out, bad := s.Read("o/stdout"), s.Read("o/stderr"); out != "o\n1\ngot word\n" || bad != "bad\n" {
+	const refused = "unshare: unshare(0x40000000): Operation not permitted\nunshare: unshare(0x10000000): Operation not permitted\n"
+	if out, bad := s.Read("o/stdout"), s.Read("o/stderr"); out != "o\n1\nSeccomp:\t2\ngot word\n" || bad != refused+"bad\n" {
 		t.Errorf("stdout %q, stderr %q", out, bad)
 	}
 	s.says(runtime, "o", isStopped)
