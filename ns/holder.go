@@ -85,13 +85,22 @@ func (h *holder) accept() {
 func (h *holder) lost() {
 	unix.Close(h.keeper)
 	h.keeper = -1
+	if s := h.hands[serverName]; s != nil && len(s.fds) == 2 {
+		unix.PidfdSendSignal(s.fds[0], unix.SIGKILL, nil, 0) // fails only where it has ended
+		await(s.fds[0])
+		unix.SetNonblock(s.fds[1], true)
+		for { // what the server has said was so
+			m, fds, ok := hear(s.fds[1], h.buf, h.oob)
+			if !ok {
+				break
+			}
+			h.do(m, fds)
+		}
+	}
 	h.kill()
 	worth := false
 	for name, held := range h.hands {
 		if held.With == withKeeper {
-			if held.Pid != 0 {
-				await(held.fds[0])
-			}
 			h.do(message{Verb: "drop", Name: name}, nil)
 			continue
 		}

@@ -203,7 +203,7 @@ func (k *keeper) start() (pid int, drained <-chan struct{}, err error) {
 func (k *keeper) obey(sock int) {
 	buf, oob := make([]byte, messageMost), make([]byte, unix.CmsgSpace(rightsMost*4))
 	for {
-		m, fds, ok := hear(sock, buf, oob)
+		m, fds, ok := peek(sock, buf, oob) // if the keeper dies now the holder hears it
 		k.mu.Lock()
 		if !ok {
 			unix.Close(sock)
@@ -212,13 +212,14 @@ func (k *keeper) obey(sock int) {
 			k.mu.Unlock()
 			return
 		}
-		k.heard(m, fds)
+		k.hear(m, fds)
 		k.mu.Unlock()
+		consume(sock)
 	}
 }
 
-// heard is called with the lock.
-func (k *keeper) heard(m message, fds []int) {
+// hear is called with the lock.
+func (k *keeper) hear(m message, fds []int) {
 	switch m.Verb {
 	case "up":
 		k.up = true

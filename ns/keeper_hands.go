@@ -127,8 +127,14 @@ func pass(sock int, b, rights []byte) error {
 
 // hear hears a message; false: nobody is left who says one.
 func hear(sock int, buf, oob []byte) (m message, fds []int, ok bool) {
+	defer consume(sock)
+	return peek(sock, buf, oob)
+}
+
+// peek hears a message that stays to be heard by others until consume.
+func peek(sock int, buf, oob []byte) (m message, fds []int, ok bool) {
 	for {
-		n, nb, _, _, err := unix.Recvmsg(sock, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		n, nb, _, _, err := unix.Recvmsg(sock, buf, oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_PEEK)
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -137,6 +143,16 @@ func hear(sock int, buf, oob []byte) (m message, fds []int, ok bool) {
 		}
 		if m, fds, err = parseMessage(buf[:n], oob[:nb]); err == nil {
 			return m, fds, true
+		}
+		consume(sock)
+	}
+}
+
+// consume takes away the message that peek has given.
+func consume(sock int) {
+	for {
+		if _, _, err := unix.Recvfrom(sock, make([]byte, 1), unix.MSG_DONTWAIT); err != unix.EINTR {
+			return
 		}
 	}
 }

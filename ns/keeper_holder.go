@@ -159,11 +159,11 @@ func (k *keeper) startHolder() error {
 	return nil
 }
 
-// holdServer makes the holder end the server when the keeper has died, as that would move the same data as the next. Called
-// with the lock.
+// holdServer makes the holder end the server when the keeper has died, as that would move the same data as the next, and hear
+// what the keeper has not. Called with the lock.
 func (k *keeper) holdServer() {
 	if fd := int(k.server.Load()); k.holder >= 0 && fd >= 0 {
-		say(k.holder, message{Verb: "hold", Name: serverName, Pid: k.pid, Kill: true, With: withKeeper}, fd)
+		say(k.holder, message{Verb: "hold", Name: serverName, Pid: k.pid, Kill: true, With: withKeeper}, fd, k.sock)
 	}
 }
 

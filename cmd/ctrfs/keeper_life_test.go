@@ -262,6 +262,34 @@ func keeperEnds(t *testing.T, how string) {
 	}
 }
 
+// Keepers are killed one after the other, each when its server has started one program more: all end with their status and
+// output, whichever keeper they were the child of.
+func TestKeepersKilled(t *testing.T) {
+	s := survive(t)
+	script, said := counting(2000)
+	const keepers = 10
+	for i := range keepers {
+		if err := s.do(func(c *caller) error {
+			return c.clone("proc/clone", fmt.Sprintf("label j%d\nexec /bin/sh -c '%s; exit %d'\n", i, script, i+1))
+		}); err != nil {
+			t.Fatal(err)
+		}
+		s.d.Process.Kill()
+		s.d.Wait()
+		s.d = start(t, "listening", "-a", "unix!"+s.sock)
+	}
+	unknown := !tellsReaped(t)
+	for i := range keepers {
+		record, output := "", ""
+		err := s.do(func(c *caller) (err error) { record, output, err = c.ended(fmt.Sprint("proc/j", i)); return err })
+		if err != nil || output != said || !strings.HasSuffix(record, fmt.Sprintf("'exit: %d'\n", i+1)) && !(unknown && strings.HasSuffix(record, "unknown\n")) {
+			t.Errorf("j%d: %q and %d bytes, %v", i, record, len(output), err)
+		}
+	}
+	s.files = 0 // of another keeper
+	s.ends()
+}
+
 // seq is the number of an event.
 func seq(s *survivor) (n int) {
 	s.t.Helper()
