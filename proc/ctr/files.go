@@ -120,7 +120,8 @@ func (c *Ctr) rootfs(context.Context) (string, error) {
 	return c.get(func() string { return fs.Words(c.spec.rootfs...) })
 }
 
-// setRootfs takes `host`, a directory, `overlay` and directories, the uppermost first, or `image` and where one is.
+// setRootfs takes `host`, a directory, `overlay` and directories, the uppermost first, or where an image is; `image` is said for
+// those that do not look like one, and where there are several names in one.
 func (c *Ctr) setRootfs(_ context.Context, line string) error {
 	words, err := ctl.Words(line)
 	if err != nil {
@@ -128,6 +129,9 @@ func (c *Ctr) setRootfs(_ context.Context, line string) error {
 	}
 	if err := checkRootfs(words); err != nil {
 		return fmt.Errorf("rootfs: %w", err)
+	}
+	if len(words) == 1 && c.isImage(words[0]) {
+		words = []string{"image", words[0]}
 	}
 	if words[0] == "image" {
 		if err := c.mayUnpack(); err != nil {

@@ -27,6 +27,21 @@ func (c *Ctr) mayUnpack() error {
 	return nil
 }
 
+// isImage says whether what its owner finds there is a file, so an archive, or a directory that says it is an OCI layout.
+func (c *Ctr) isImage(name string) bool {
+	kind := func(name string) uint32 {
+		fd, err := ns.OpenAs(c.owner, name, unix.O_PATH|unix.O_CLOEXEC)
+		if err != nil {
+			return 0
+		}
+		defer unix.Close(fd)
+		var st unix.Stat_t
+		unix.Fstat(fd, &st)
+		return st.Mode & unix.S_IFMT
+	}
+	return path.IsAbs(name) && (kind(name) == unix.S_IFREG || kind(path.Join(name, "oci-layout")) == unix.S_IFREG)
+}
+
 // unpack makes the container's scratch layer of its image, and notes what that says about running it. The image is opened as the
 // container's owner.
 func (c *Ctr) unpack(ctx context.Context, s *spec) error {
