@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,10 +22,12 @@ const CtrFlags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix
 // filter, no mount but its own proc, sys and dev.
 type Spec struct {
 	Opt
-	Join           []Namespace // those of Flags that are not new; not with NEWUSER
+	Join           []Namespace // those of Flags that are not new; with NEWUSER only what belongs to the kept user namespace
 	UidMap, GidMap string      // lines of /proc/PID/uid_map, see user_namespaces(7)
 
 	Hostname, Domainname string // with NEWUTS
+
+	Boot time.Duration // added to the time since boot, by a time namespace; 0: there is none
 
 	Root     Root
 	Mounts   []Mount
@@ -33,8 +36,10 @@ type Spec struct {
 	Caps       CapSet            // the bounding set of all in the container, and what its root has
 	NoNewPrivs bool              // see prctl(2)
 	Filter     []unix.SockFilter // of system calls, see seccomp(2); nil: none
-	User       Cred              // who its program runs as, in the container's numbers
-	Cwd        string            // where; "" is where it waits
+	// Heard, if not nil, gets what Filter is listened to by, before the program runs; see NewListener.
+	Heard func(*os.File) error
+	User  Cred   // who its program runs as, in the container's numbers
+	Cwd   string // where; "" is where it waits
 
 	probe func(*Plan) // for the benchmark that times the steps
 }
@@ -104,7 +109,13 @@ func Create(ctx context.Context, s Spec) (*Parked, error) {
 		p.End()
 		return nil, err
 	}
-	p.last = s.atExec()
+	if s.Boot != 0 {
+		if err := p.setBoot(ctx, s.Boot); err != nil {
+			p.End()
+			return nil, err
+		}
+	}
+	p.Finish(s)
 	return p, nil
 }
 
@@ -174,6 +185,9 @@ func Enter(ctx context.Context, pidfd int, s Spec) (*Parked, error) {
 	o := s.Opt
 	o.Flags, o.PidNS = 0, pidfd
 	flags := s.Flags | unix.CLONE_NEWNS
+	if s.Boot != 0 {
+		flags |= unix.CLONE_NEWTIME
+	}
 	user := s.Flags&unix.CLONE_NEWUSER != 0
 	// Without root it has the right to a pid namespace only when it is in the user namespace, and
 	// that it enters by a child. That one is in all others already, so there is nothing to be seen in it.
@@ -210,7 +224,7 @@ func Enter(ctx context.Context, pidfd int, s Spec) (*Parked, error) {
 		p.End()
 		return nil, err
 	}
-	p.last = s.atExec()
+	p.Finish(s)
 	return p, nil
 }
 
@@ -243,6 +257,7 @@ func (p *Parked) makeUserNS(ctx context.Context, s *Spec) error {
 		plan.guard()
 		plan.Become(Cred{})
 	}
+	s.join(plan)
 	plan.Do("unshare", unix.SYS_UNSHARE, s.Flags&^unix.CLONE_NEWUSER)
 	return p.split(ctx, plan)
 }
@@ -320,7 +335,15 @@ func (s *Spec) atExec() *Plan {
 			f = append(le.AppendUint16(f, i.Code), i.Jt, i.Jf)
 			f = le.AppendUint32(f, i.K)
 		}
-		p.Do("seccomp", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, []any{len(s.Filter), f})
+		flags := 0
+		if s.Heard != nil {
+			flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+		}
+		listener := p.Do("seccomp", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, []any{len(s.Filter), f})
+		if s.Heard != nil {
+			p.give(listener)
+			p.Do("close", unix.SYS_CLOSE, listener)
+		}
 	}
 	if s.Flags&unix.CLONE_NEWUSER == 0 || os.Geteuid() == 0 || len(s.User.Groups) > 0 {
 		p.Become(s.User)
@@ -337,7 +360,7 @@ func (s *Spec) atExec() *Plan {
 }
 
 // Finish says anew what is done when p's program runs: s is what it was created or entered with, but for User and Cwd.
-func (p *Parked) Finish(s Spec) { p.last = s.atExec() }
+func (p *Parked) Finish(s Spec) { p.last, p.heard = s.atExec(), s.Heard }
 
 // bound takes what is not in caps out of the bounding set.
 func (p *Plan) bound(caps CapSet) {

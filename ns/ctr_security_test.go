@@ -56,7 +56,7 @@ func TestCtrRefuses(t *testing.T) {
 		}
 		defer r.Close()
 		s.Stdio = [3]*os.File{self, w, w}
-		s.Filter = DefaultFilter(s.Caps)
+		s.Filter = DefaultFilter(s.Caps, 0)
 		p, err := Create(withTimeout(t), s)
 		w.Close()
 		if err != nil {

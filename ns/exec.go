@@ -23,6 +23,9 @@ func (p *Parked) Exec(ctx context.Context, argv, env []string) error {
 			return fmt.Errorf("environment %q: %w", e, unix.EINVAL)
 		}
 	}
+	if err := p.listen(ctx); err != nil {
+		return err
+	}
 	select {
 	case <-p.turn:
 		defer func() { p.turn <- struct{}{} }()

@@ -89,7 +89,7 @@ func BenchmarkEnter(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := Spec{Opt: Opt{Flags: CtrFlags, Cgroup: group}, Caps: DefaultCaps, Filter: DefaultFilter(DefaultCaps)}
+	s := Spec{Opt: Opt{Flags: CtrFlags, Cgroup: group}, Caps: DefaultCaps, Filter: DefaultFilter(DefaultCaps, 0)}
 	first, err := Create(b.Context(), s)
 	if err != nil {
 		b.Fatal(err)

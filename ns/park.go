@@ -21,6 +21,7 @@ type Parked struct {
 	turn  chan struct{} // holds a token: who has it may run a plan, and use what follows
 	child bool          // the server is its parent
 	last  *Plan         // what is still to be done before its program runs
+	heard func(*os.File) error
 }
 
 // ParkedCtl is the descriptor by which a parked process is told what to do. Its program has it no more.

@@ -127,7 +127,7 @@ var unfiltered = map[string][]uint32{"amd64": {335, 336}}
 func TestFilterCalls(t *testing.T) {
 	for goarch, list := range abis {
 		for _, a := range list {
-			tables := resolve([]abi{{abis[runtime.GOARCH][0].audit, a.numberings}})
+			tables := resolve([]abi{{abis[runtime.GOARCH][0].audit, a.numberings}}, profile)
 			filter := compile(tables, DefaultCaps)
 			if len(filter) > 4096 {
 				t.Errorf("%s: %d instructions", goarch, len(filter))
@@ -179,7 +179,7 @@ func TestFilterArguments(t *testing.T) {
 		if _, _, got := unix.RawSyscall6(unix.SYS_SOCKET, 1<<32|unix.AF_ALG, 0, 0, 0, 0, mark); got != unix.EPERM {
 			t.Errorf("socket ALG with an upper bit: %v, want EPERM", got)
 		}
-	}, probe, DefaultFilter(DefaultCaps))
+	}, probe, DefaultFilter(DefaultCaps, 0))
 }
 
 func TestFilterCaps(t *testing.T) {
@@ -222,7 +222,7 @@ func TestFilterCaps(t *testing.T) {
 					t.Errorf("call %d with %v: allowed is %v", c.nr, bit, got)
 				}
 			}
-		}, probe, DefaultFilter(bit))
+		}, probe, DefaultFilter(bit, 0))
 	}
 }
 
@@ -248,7 +248,7 @@ func TestFilterForReal(t *testing.T) {
 		if out, err := exec.Command(os.Args[0], "-test.run=^$").CombinedOutput(); err != nil {
 			t.Errorf("a Go program: %v\n%s", err, out)
 		}
-	}, DefaultFilter(DefaultCaps))
+	}, DefaultFilter(DefaultCaps, 0))
 }
 
 // TestFilter386 runs a 32-bit program that makes every call, marked, and writes
@@ -271,7 +271,7 @@ func TestFilter386(t *testing.T) {
 			return
 		}
 		expect(t, abis["amd64"][1].numberings[0], func(nr uint32) unix.Errno { return unix.Errno(out[nr]) })
-	}, probe, DefaultFilter(DefaultCaps))
+	}, probe, DefaultFilter(DefaultCaps, 0))
 }
 
 // elf386 is a program that makes calls 0..1023 with the mark and writes their
@@ -370,7 +370,7 @@ func BenchmarkFilter(b *testing.B) {
 		filters []Filter
 	}{
 		{"none", nil},
-		{"default", []Filter{DefaultFilter(DefaultCaps)}},
+		{"default", []Filter{DefaultFilter(DefaultCaps, 0)}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			filtered(b, func() {
@@ -391,6 +391,6 @@ func BenchmarkFilter(b *testing.B) {
 
 func BenchmarkDefaultFilter(b *testing.B) {
 	for b.Loop() {
-		DefaultFilter(DefaultCaps)
+		DefaultFilter(DefaultCaps, 0)
 	}
 }

@@ -108,18 +108,18 @@ func (p *Proc) self(ctx context.Context) (string, error) {
 	return n + "\n", nil
 }
 
-func (p *Proc) container() (name string, xid uint32) {
+func (p *Proc) container(ctx context.Context) (name string, xid uint32) {
 	if f := p.space.Processes.Ctr; f != nil {
-		return f(p.Process)
+		return f(ctx, p.Process)
 	}
 	return "", 0
 }
 
-func (p *Proc) ctr(context.Context) (string, error) {
+func (p *Proc) ctr(ctx context.Context) (string, error) {
 	if err := p.check(); err != nil {
 		return "", err
 	}
-	name, _ := p.container()
+	name, _ := p.container(ctx)
 	if name == "" {
 		return "\n", nil
 	}

@@ -133,11 +133,16 @@ func (p *Proc) join(ctx context.Context, args []string) error {
 // target is the process called so: by its number, or by the container whose first process it is.
 func (p *Proc) target(ctx context.Context, name string) (target *ns.Process, done func(), err error) {
 	if n, err := strconv.Atoi(name); err == nil {
-		p, err := ns.Open(n)
+		target, err := ns.Open(n)
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("no such process: %d", n)
 		}
-		return p, func() {}, err
+		if f := p.space.Processes.Open; f != nil && err == nil {
+			if err = f(target); err != nil {
+				target.Close()
+			}
+		}
+		return target, func() {}, err
 	}
 	if f := p.space.Processes.First; f != nil {
 		return f(ctx, name)

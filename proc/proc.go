@@ -28,8 +28,11 @@ type Processes struct {
 	Keeper *ns.Keeper
 	// Feed hears of the processes that were started outside containers.
 	Feed *fs.Feed
-	// Ctr, if not nil, says in which container a process runs, and the container's number; "" for none.
-	Ctr func(*ns.Process) (name string, xid uint32)
+	// Ctr, if not nil, says in which container a process runs, and the container's number; "" for none, or none that the client
+	// is to know of.
+	Ctr func(context.Context, *ns.Process) (name string, xid uint32)
+	// Open, if not nil, says whether what a process is in may be entered.
+	Open func(*ns.Process) error
 
 	// First, if not nil, gives the first process of a container, for the client to enter what it is in, which stays as it is
 	// until done is called.

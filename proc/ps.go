@@ -35,7 +35,7 @@ func (p *Proc) ps(ctx context.Context) (string, error) {
 		args, _ = p.Process.Args() // it may end meanwhile
 	}
 	uid, _ := p.Owner()
-	name, _ := p.container()
+	name, _ := p.container(ctx)
 	line := fmt.Sprintf("%d %d %s %s %d %s %s %s %s", st.Pid, st.Ppid, fs.Quote(ns.UserName(uid)), state,
 		st.RSS*int64(os.Getpagesize()), ms(ticks(st.Utime)), ms(ticks(st.Stime)), fs.Quote(name), fs.Words(args...))
 	return strings.TrimSuffix(line, " ") + "\n", nil // the kernel's threads have no arguments

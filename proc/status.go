@@ -35,7 +35,7 @@ func (p *Proc) status(ctx context.Context) (string, error) {
 	default:
 		return "", err
 	}
-	name, xid := p.container()
+	name, xid := p.container(ctx)
 	line("ctr", fs.Quote(name))
 	line("xid", strconv.Itoa(int(xid)))
 	label := ""

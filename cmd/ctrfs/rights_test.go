@@ -66,6 +66,7 @@ const (
 		args       0644/0664 RABGN  RAg /bin/sleep 1000
 		bcaps      0644/0664 RABGN  RAg! ~kill
 		bundle     0644/0664 RABGN  RAg! /nonesuch
+		ccaps      0644/0664 RABGN  RAg! frob
 		cgroup     0444      RABGN  -
 		config     0600/0660 RAg    RAg?
 		console    0600/0660 RAg?   RAg x
@@ -77,6 +78,8 @@ const (
 		events     0444      RABGN? -
 		exitedat   0444      RABGN! -
 		exitstatus 0444      RABGN! -
+		flags      0644/0664 RABGN  RAg info_hide
+		helper     0600/0660 RAg    RAg /bin/true
 		hostname   0644/0664 RABGN  RAg h
 		id         0444      RABGN  -
 		info       0444      RABGN  -

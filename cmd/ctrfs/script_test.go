@@ -18,8 +18,10 @@ import (
 	"ctrfs/fs"
 	"ctrfs/fs/srv"
 	"ctrfs/fs/styx"
+	"ctrfs/ns"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 	"golang.org/x/tools/txtar"
 	rsc "rsc.io/script"
 )
@@ -56,8 +58,10 @@ func runScript(t *testing.T, file string, ar *txtar.Archive, d styx.Dialect) {
 	s := newSession(d)
 	defer context.AfterFunc(ctx, s.hangUp)()
 	env := []string{"user=root"}
-	if bytes.Contains(ar.Comment, []byte("$work")) {
-		env = append(env, "work="+workProgram(t))
+	for _, name := range []string{"work", "ask"} {
+		if bytes.Contains(ar.Comment, []byte("$"+name)) {
+			env = append(env, name+"="+program(t, name))
+		}
 	}
 	state, err := rsc.NewState(ctx, t.TempDir(), env)
 	if err == nil {
@@ -78,6 +82,7 @@ func runScript(t *testing.T, file string, ar *txtar.Archive, d styx.Dialect) {
 		}
 		return err == nil, nil
 	})
+	engine.Conds["sysresource"] = rsc.BoolCondition("the server may raise limits", hasCap(unix.CAP_SYS_RESOURCE))
 	engine.Conds["root"] = rsc.BoolCondition("the server has root's rights", os.Geteuid() == 0)
 	var out strings.Builder
 	err = engine.Execute(state, file, bufio.NewReader(bytes.NewReader(ar.Comment)), &out)
@@ -379,4 +384,15 @@ func (l *limited) Write(p []byte) (int, error) {
 		}
 	}
 	return len(p), nil
+}
+
+// hasCap says whether this program has a capability.
+func hasCap(n int) bool {
+	self, err := ns.Open(os.Getpid())
+	if err != nil {
+		return false
+	}
+	defer self.Close()
+	st, err := self.Status()
+	return err == nil && ns.CapSet(st.CapEff).Has(1<<n)
 }

@@ -60,7 +60,7 @@ func newServer(keeper *ns.Keeper, stop context.CancelFunc) (*server, error) {
 	uid, gid := s.Owner()
 	s.ctrs = &ctr.Containers{Processes: &s.processes, Cgroups: groups, Feed: &s.feed, Log: log, Uid: uid, Gid: gid, Shared: s.hasAdmin(), State: runDir}
 	s.processes.Keeper = keeper
-	s.processes.Feed, s.processes.Ctr, s.processes.First = &s.feed, s.ctrs.Of, s.ctrs.First
+	s.processes.Feed, s.processes.Ctr, s.processes.First, s.processes.Open = &s.feed, s.ctrs.Of, s.ctrs.First, s.ctrs.Open
 	s.machine = s.processes.Machine()
 	accounts, err := newAccounts(s.uid)
 	if err != nil {

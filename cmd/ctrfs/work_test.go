@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -19,28 +20,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var buildWork = sync.OnceValues(func() (program string, err error) {
-	dir, err := os.MkdirTemp("", "work") // for everybody, unlike t.TempDir's
-	if err != nil {
+// programs are testdata's, compiled.
+var programs = sync.OnceValues(func() (dir string, err error) {
+	if dir, err = os.MkdirTemp("", "work"); err != nil { // for everybody, unlike t.TempDir's
 		return "", err
 	}
 	atExit = append(atExit, func() { os.RemoveAll(dir) })
-	program = filepath.Join(dir, "work")
-	out, err := exec.Command("gcc", "-O2", "-Wall", "-Werror", "-o", program, "../../testdata/work.c", "-lpthread").CombinedOutput()
-	os.Stderr.Write(out)
+	for _, name := range []string{"work", "ask"} {
+		out, e := exec.Command("gcc", "-O2", "-Wall", "-Werror", "-o", filepath.Join(dir, name), "../../testdata/"+name+".c", "-lpthread").CombinedOutput()
+		os.Stderr.Write(out)
+		err = cmp.Or(err, e)
+	}
 	os.Chmod(dir, 0755)
-	return program, err
+	return dir, err
 })
 
-// workProgram is testdata/work.c, compiled.
-func workProgram(t testing.TB) string {
+// program is testdata/NAME.c, compiled.
+func program(t testing.TB, name string) string {
 	t.Helper()
-	program, err := buildWork()
+	dir, err := programs()
 	if err != nil {
 		lacking(t, "needs a C compiler: "+err.Error())
 	}
-	return program
+	return filepath.Join(dir, name)
 }
+
+// workProgram is testdata/work.c, compiled.
+func workProgram(t testing.TB) string { return program(t, "work") }
 
 // work is a Go program at work, as testdata/work.c in the kind threads.
 func work() {

@@ -195,6 +195,7 @@ func (c *Ctr) configure(ctx context.Context, text, base string) error {
 	if slices.Equal(next.rootfs, old.rootfs) {
 		next.image = old.image
 	}
+	next.flags, next.ccaps, next.names, next.helper, next.loop = old.flags, old.ccaps, old.names, old.helper, old.loop // it has no word of these
 	if state != isNew {
 		for what, same := range map[string]bool{
 			"linux.namespaces": maps.Equal(next.spaces, old.spaces), "root": slices.Equal(next.rootfs, old.rootfs),

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -30,6 +31,9 @@ type Containers struct {
 	Uid, Gid  uint32 // the owner of /ctr, who may make containers, and its group
 	Shared    bool   // what is the owner's is the group's too
 	State     string // the directory where runtimes keep what they know, made if it is not there
+
+	// Config is what the administrator allows; nil: nothing.
+	Config atomic.Pointer[Config]
 
 	// Qids counts containers, so that none has the number of another, ever; nil: from 0.
 	Qids *uint64
@@ -69,11 +73,12 @@ type Ctr struct {
 	group     *ns.Group     // nil before the first run, after one whose processes were killed by it, and where none may be made
 	next      chan struct{} // closed when there is a run, or the container is gone
 	gone      bool
-	held      bool     // the file that opening clone gave is open
-	unwritten bool     // and nothing was written to it yet
-	bound     bool     // it is killed when that is closed
-	refused   error    // what is wrong with the last config.json
-	files     []string // what the keeper has of the scratch layer
+	refused   error          // what is wrong with the last config.json
+	held      bool           // the file that opening clone gave is open
+	unwritten bool           // and nothing was written to it yet
+	bound     bool           // it is killed when that is closed
+	files     []string       // what the keeper has of the scratch layer
+	spaces    []ns.Namespace // that are kept for the next run
 
 	busy    int           // verbs of its processes under way
 	idle    chan struct{} // closed when there is none; made by pause, which waits for that
@@ -103,6 +108,10 @@ type spec struct {
 	noNewPrivs, readonly bool // readonly: a root that is one directory
 	oom                  *int // nil: as this program's
 	rlimits              []ns.Limit
+	flags, ccaps         uint64            // libvserver's, but for those that are kept elsewhere
+	names                map[string]string // what uname(2) tells otherwise than the kernel. It is not changed but replaced
+	helper               []string
+	loop                 string // the device that ccaps gave
 }
 
 // A state is where in its life a container is.
@@ -157,7 +166,7 @@ func (cs *Containers) make(ctx context.Context, name string) (*Ctr, error) {
 		state:   isNew,
 		next:    make(chan struct{}),
 		load:    load{last: time.Now()},
-		spec:    spec{env: []string{defaultPath}, cwd: "/", rootfs: []string{"host"}, caps: ns.DefaultCaps},
+		spec:    spec{env: []string{defaultPath}, cwd: "/", rootfs: []string{"host"}, caps: ns.DefaultCaps, flags: newFlags},
 	}
 	if c.owner.Uid != 0 {
 		c.spec.spaces = map[string]string{"user": "new"}
@@ -280,6 +289,7 @@ func (c *Ctr) forget() {
 	close(c.next)
 	c.mu.Unlock()
 	c.account.Give(fs.Descriptors, filesEach)
+	c.letGo()
 	c.unsave()
 	c.tell("delete")
 }
@@ -296,6 +306,8 @@ func (c *Ctr) rename(name string) error {
 	switch {
 	case c.gone:
 		err = errNoCtr
+	case !c.spec.flagged(stateAdmin):
+		err = errSealed
 	case cs.names[name] == c:
 	case cs.names[name] != nil:
 		err = fs.ErrExist

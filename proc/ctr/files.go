@@ -18,6 +18,7 @@ var files = share(fs.Table[*Ctr]{
 	fs.Lines("args", 0644, (*Ctr).args, (*Ctr).clearArgs, (*Ctr).addArgs),
 	fs.Value("bcaps", 0644, (*Ctr).bcaps, (*Ctr).setBcaps),
 	fs.Value("bundle", 0644, (*Ctr).bundle, (*Ctr).setBundle),
+	fs.Value("ccaps", 0644, (*Ctr).readCcaps, (*Ctr).setCcaps),
 	fs.Text("cgroup", 0444, (*Ctr).cgroup),
 	fs.Whole("config", 0600, (*Ctr).config, (*Ctr).setConfig),
 	fs.Special("console", 0600, (*Ctr).openConsole).If((*Ctr).hasTTY),
@@ -29,6 +30,8 @@ var files = share(fs.Table[*Ctr]{
 	fs.Special("events", 0444, (*Ctr).events),
 	fs.Text("exitedat", 0444, (*Ctr).exitedat),
 	fs.Text("exitstatus", 0444, (*Ctr).exitstatus),
+	fs.Value("flags", 0644, (*Ctr).readFlags, (*Ctr).setFlags),
+	fs.Lines("helper", 0600, (*Ctr).helper, (*Ctr).clearHelper, (*Ctr).setHelper),
 	fs.Value("hostname", 0644, (*Ctr).hostname, (*Ctr).setHostname),
 	fs.Text("id", 0444, (*Ctr).fullID),
 	fs.Text("info", 0444, (*Ctr).info),
@@ -87,7 +90,11 @@ func (c *Ctr) get(f func() string) (string, error) {
 func (c *Ctr) change(f func(*spec) error) error {
 	c.mu.Lock()
 	err := error(errNoCtr)
-	if !c.gone {
+	switch {
+	case c.gone:
+	case !c.spec.flagged(stateAdmin):
+		err = errSealed
+	default:
 		err = f(&c.spec)
 	}
 	c.mu.Unlock()

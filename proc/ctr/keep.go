@@ -48,8 +48,12 @@ type keptRun struct {
 	// What it is made of, and what enters it will be, whatever the next run is.
 	Flags          uint64
 	Caps           ns.CapSet
-	NoNewPrivs     bool   `json:",omitempty"`
-	UidMap, GidMap string `json:",omitempty"`
+	NoNewPrivs     bool          `json:",omitempty"`
+	UidMap, GidMap string        `json:",omitempty"`
+	Boot           time.Duration `json:",omitempty"`
+	Twist          ns.Twist      `json:",omitempty"`
+	Asks           bool          `json:",omitempty"`
+	Mounts         []uint64      `json:",omitempty"`
 }
 
 // keptSpec is a spec.
@@ -69,6 +73,10 @@ type keptSpec struct {
 	Bundle               string        `json:",omitempty"`
 	Runtime              string        `json:",omitempty"`
 	Image                *image.Config `json:",omitempty"`
+	Flags, Ccaps         uint64
+	Names                map[string]string `json:",omitempty"`
+	Helper               []string          `json:",omitempty"`
+	Loop                 string            `json:",omitempty"`
 }
 
 func (s *spec) kept() keptSpec {
@@ -76,6 +84,7 @@ func (s *spec) kept() keptSpec {
 		Args: s.args, Env: s.env, Cwd: s.cwd, User: s.user, Hostname: s.hostname, Domainname: s.domainname,
 		Rootfs: s.rootfs, Caps: s.caps, Spaces: s.spaces, TTY: s.tty,
 		NoNewPrivs: s.noNewPrivs, Readonly: s.readonly, OOM: s.oom, Rlimits: s.rlimits, Bundle: s.bundle, Runtime: s.runtime, Image: s.image,
+		Flags: s.flags, Ccaps: s.ccaps, Names: s.names, Helper: s.helper, Loop: s.loop,
 	}
 	for _, l := range s.limits {
 		k.Limits = append(k.Limits, [2]string{l.word, l.value})
@@ -94,6 +103,7 @@ func (k *keptSpec) spec() spec {
 		args: k.Args, env: k.Env, cwd: k.Cwd, user: k.User, hostname: k.Hostname, domainname: k.Domainname,
 		rootfs: k.Rootfs, caps: k.Caps, spaces: k.Spaces, tty: k.TTY,
 		noNewPrivs: k.NoNewPrivs, readonly: k.Readonly, oom: k.OOM, rlimits: k.Rlimits, bundle: k.Bundle, runtime: k.Runtime, image: k.Image,
+		flags: k.Flags, ccaps: k.Ccaps, names: k.Names, helper: k.Helper, loop: k.Loop,
 	}
 	for _, l := range k.Limits {
 		s.limits = append(s.limits, limit{l[0], l[1]})
@@ -122,6 +132,7 @@ func (c *Ctr) kept() keptCtr {
 		k.Run = &keptRun{
 			Started: r.started, Ended: r.ended, Failed: r.failed, Again: r.again, Kill: r.killed, OOM: r.oom.kills,
 			Flags: r.spec.Flags, Caps: r.spec.Caps, NoNewPrivs: r.spec.NoNewPrivs, UidMap: r.spec.UidMap, GidMap: r.spec.GidMap,
+			Boot: r.spec.Boot, Twist: r.twist, Asks: r.asks, Mounts: r.mountIDs(),
 		}
 		if r.job != nil {
 			k.Run.Job = r.job.Name()
@@ -206,11 +217,13 @@ func (cs *Containers) Again(accounts *fs.Accounts, machine *proc.Space) {
 	if err != nil {
 		cs.Log.Error("take up", "error", err)
 	}
+	cs.takeSpaces(all)
 	for id, c := range all {
 		if err := c.goOn(runs[id], pinned[id]); err != nil {
 			cs.Log.Error("take up", "ctr", c.Name(), "error", err)
 		}
 	}
+	cs.hearAgain(all)
 }
 
 // again makes a container of what is held, without its run.
@@ -266,11 +279,17 @@ func (c *Ctr) goOn(k *keptCtr, jobs []*proc.Job) error {
 		r = &run{
 			group: group, done: make(chan struct{}), started: k.Run.Started, ended: k.Run.Ended,
 			oci: c.by(&c.spec), id: c.id, failed: k.Run.Failed, again: k.Run.Again, killed: k.Run.Kill, exit: ns.Exit{User: -1, Sys: -1, Real: -1},
+			twist: k.Run.Twist, asks: k.Run.Asks,
 		}
+		r.made(k.Run.Mounts...)
 		r.oom.kills = k.Run.OOM
 		r.spec = ns.Spec{
 			Opt:    ns.Opt{Flags: k.Run.Flags, Cgroup: group},
-			UidMap: k.Run.UidMap, GidMap: k.Run.GidMap, Caps: k.Run.Caps, NoNewPrivs: k.Run.NoNewPrivs, Filter: ns.DefaultFilter(k.Run.Caps),
+			UidMap: k.Run.UidMap, GidMap: k.Run.GidMap, Caps: k.Run.Caps, NoNewPrivs: k.Run.NoNewPrivs, Filter: ns.DefaultFilter(k.Run.Caps, r.twist),
+			Boot: k.Run.Boot,
+		}
+		if r.asks {
+			r.spec.Heard = func(f *os.File) error { return c.hear(r, f) }
 		}
 	}
 	for _, j := range jobs { // at most one more than it has: that of a run that was only begun, or of the last
@@ -374,13 +393,7 @@ func (c *Ctr) live(r *run) {
 	c.watchOOM(r)
 	c.set.ran(1)
 	go c.watch(r)
-}
-
-// killAt ends the run after a time, if it has not ended by then.
-func (r *run) killAt(wait time.Duration) {
-	timer := time.AfterFunc(wait, func() { r.kill() }) // fails only where all has ended
-	go func() {
-		<-r.done
-		timer.Stop()
-	}()
+	if err := c.coverAll(context.Background(), r); err != nil && !ended {
+		c.set.Log.Error("take up", "ctr", c.Name(), "error", err)
+	}
 }

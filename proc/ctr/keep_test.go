@@ -19,6 +19,7 @@ func TestKeptSpec(t *testing.T) {
 		caps: 5, spaces: map[string]string{"net": "host"}, limits: []limit{{"i", "j"}}, mounts: []mount{{"k", "l", "m", "n"}},
 		tty: &ns.Winsize{Cols: 1, Rows: 2}, labels: []label{{"o", "p\n"}},
 		noNewPrivs: true, readonly: true, oom: new(int), bundle: "q", runtime: "r", image: &image.Config{User: "s"}, rlimits: []ns.Limit{{Name: "nofile", Soft: 1, Hard: 2}},
+		flags: 1 << 52, ccaps: 6, names: map[string]string{"release": "7"}, helper: []string{"q"}, loop: "loop1",
 	}
 	v := reflect.ValueOf(s)
 	for i := range v.NumField() {

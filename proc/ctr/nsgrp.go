@@ -54,6 +54,14 @@ func (c *Ctr) nsgrp(context.Context) (string, error) {
 	var b strings.Builder
 	for _, k := range spaces {
 		inode := "-"
+		c.mu.Lock()
+		for _, n := range c.spaces { // kept without processes
+			var st unix.Stat_t
+			if n.Kind == k.kind && unix.Fstat(int(n.File.Fd()), &st) == nil {
+				inode = fmt.Sprint(st.Ino)
+			}
+		}
+		c.mu.Unlock()
 		if r, err := c.current(); err == nil {
 			if n, err := r.job.Process().Namespace(k.kind); err == nil {
 				inode = fmt.Sprint(n)
@@ -163,6 +171,9 @@ func (c *Ctr) openSpace(kind, from string) (*os.File, error) {
 			return nil, err
 		}
 		r, err := other.current()
+		if err == nil {
+			err = other.closed()
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -3,6 +3,7 @@ package ctr
 import (
 	"context"
 	"ctrfs/fs"
+	"ctrfs/ns"
 	"fmt"
 	"strconv"
 
@@ -20,9 +21,22 @@ func (r *run) code() string {
 	return "-"
 }
 
+// rebooted is what reboot(2) asked for. A call of that inside a pid name space ends its first process by HUP for restart and
+// by INT for halt and power off, which nobody else can do to it.
+func rebooted(exit ns.Exit) string {
+	if exit.Known && exit.Status.Signaled() {
+		switch exit.Status.Signal() {
+		case unix.SIGHUP:
+			return "restart"
+		case unix.SIGINT:
+			return "halt"
+		}
+	}
+	return "none"
+}
+
 // record is the end of the run: await(2)'s fields of the first process, then the raw status of the last, and what
-// reboot(2) asked for. A call of that inside a pid name space ends its first process by HUP for restart and by INT for
-// halt and power off, which nobody else can do to it. Called with the container's lock.
+// reboot(2) asked for. Called with the container's lock.
 func (r *run) record() string {
 	if r.failed && r.job == nil {
 		return fmt.Sprintf("- - - - 'exit: %d' exit_code=%d reboot=none\n", failedCode, failedCode<<8)
@@ -34,14 +48,7 @@ func (r *run) record() string {
 		words[4], raw = "exit: "+strconv.Itoa(failedCode), strconv.Itoa(failedCode<<8)
 	case r.exit.Known:
 		raw = strconv.Itoa(int(r.exit.Status))
-		if r.exit.Status.Signaled() {
-			switch r.exit.Status.Signal() {
-			case unix.SIGHUP:
-				reboot = "restart"
-			case unix.SIGINT:
-				reboot = "halt"
-			}
-		}
+		reboot = rebooted(r.exit)
 	}
 	return fs.Words(words...) + " exit_code=" + raw + " reboot=" + reboot + "\n"
 }
@@ -60,6 +67,11 @@ func (c *Ctr) wait(ctx context.Context) (string, error) {
 				return "", ctx.Err()
 			}
 			c.mu.Lock()
+			if c.spec.flagged(persistent) && !c.gone { // it is not over with the last process
+				next = c.next
+				c.mu.Unlock()
+				break
+			}
 			defer c.mu.Unlock()
 			if c.gone && r.started.IsZero() && !r.failed {
 				return "", errNoCtr

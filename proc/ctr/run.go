@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +33,13 @@ type run struct {
 	again   bool      // another is to follow it
 	killed  time.Time // when it will be, if it has not ended; zero: not
 	oom     oomWatch
+	covers  map[string]*os.File // the files of proc that are written here
+	tended  bool
+	mounts  map[uint64]bool // that it has made by ccaps
+
+	twist   ns.Twist
+	asks    bool        // somebody hears its calls
+	helping atomic.Bool // the helper runs because of reboot(2)
 }
 
 // failedCode is the status of a container whose program could not be started, as OCI runtimes have it.
@@ -43,6 +51,9 @@ func (c *Ctr) park(ctx context.Context) error {
 	s, group := c.spec, c.group
 	c.mu.Unlock()
 	if s.runtime != "" {
+		if file := s.ours(); file != "" {
+			return fs.Err(unix.EOPNOTSUPP, "%s: the runtime %q makes the container, and has no such words", file, s.runtime)
+		}
 		return c.parkBy(ctx, s, "", nil)
 	}
 	group, err := c.fresh(ctx, group)
@@ -68,8 +79,18 @@ func (c *Ctr) park(ctx context.Context) error {
 	c.watchOOM(r)
 	c.set.ran(1)
 	go c.watch(r)
+	err = c.lend(ctx, r)
+	if err == nil && s.flagged(persistent) {
+		err = c.keepSpaces(r)
+	}
+	if err != nil {
+		r.job.Process().Signal(unix.SIGKILL)
+	}
 	r.job.Ready()
-	return nil
+	if err != nil {
+		<-r.done
+	}
+	return err
 }
 
 // begin makes r the container's run in place of the one before.
@@ -78,6 +99,9 @@ func (c *Ctr) begin(r *run, s state) {
 	old := c.run
 	c.load.add(0, time.Now())
 	c.run, c.state = r, s
+	if s == isCreated {
+		c.spec.flags &^= stateInit
+	}
 	close(c.next)
 	c.next = make(chan struct{})
 	c.mu.Unlock()
@@ -116,6 +140,8 @@ func (c *Ctr) clone(ctx context.Context, r *run, s spec) (fail error) {
 	if err != nil {
 		return err
 	}
+	r.asks = s.asks(c.set.config().RawICMP)
+	r.twist = s.twist(r.asks)
 	r.spec = ns.Spec{
 		Opt:        ns.Opt{Stdio: stdio.Child(), Flags: ns.CtrFlags, Cgroup: r.group},
 		Hostname:   s.hostname,
@@ -125,9 +151,21 @@ func (c *Ctr) clone(ctx context.Context, r *run, s spec) (fail error) {
 		ReadOnly:   s.readonly,
 		NoNewPrivs: s.noNewPrivs,
 		Caps:       s.caps,
-		Filter:     ns.DefaultFilter(s.caps),
+		Filter:     ns.DefaultFilter(s.caps, r.twist),
 	}
-	if err = c.enterSpaces(&s, &r.spec); err != nil {
+	if r.asks {
+		r.spec.Heard = func(f *os.File) error { return c.hear(r, f) }
+	}
+	if s.flagged(virtUptime) {
+		if r.spec.Boot, err = c.sinceMade(); err != nil {
+			stdio.Close()
+			return err
+		}
+	}
+	if err = c.enterSpaces(&s, &r.spec); err == nil {
+		err = c.joinSpaces(&r.spec)
+	}
+	if err != nil {
 		closeSpaces(r.spec.Join)
 		stdio.Close()
 		return err
@@ -226,9 +264,12 @@ func (c *Ctr) launch(ctx context.Context) error {
 	r, s := c.run, c.spec
 	c.mu.Unlock()
 	err := error(nil)
-	if r.oci != nil {
+	if s.flagged(scHelper) && r.started.IsZero() {
+		err = c.help(ctx, "startup")
+	}
+	if err == nil && r.oci != nil {
 		r, err = c.startBy(ctx, r, s)
-	} else {
+	} else if err == nil {
 		err = r.exec(ctx, s.withImage())
 	}
 	switch {
@@ -252,6 +293,7 @@ func (c *Ctr) began(r *run) {
 	if c.state == isCreated { // it may have ended already
 		c.state = isRunning
 	}
+	c.spec.flags &^= stateSetup
 	c.mu.Unlock()
 	c.saved()
 	c.tell("start", "pid="+strconv.Itoa(r.job.Process().Pid()))
@@ -286,6 +328,7 @@ func (c *Ctr) watch(r *run) {
 		exit = ns.Exit{User: -1, Sys: -1, Real: -1}
 	}
 	c.endOOM(r)
+	c.told(exit)
 	if r.group != nil {
 		// All that it started ended before it: who is there still was put there from outside. A group that was ever
 		// killed takes nobody any more; else it stays for the next run, with the memory that the scratch layer has.

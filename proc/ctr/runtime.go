@@ -100,7 +100,7 @@ func (c *Ctr) cloneBy(ctx context.Context, r *run, s spec, image string, words [
 	if err := c.unbundle(ctx, r.oci); err != nil {
 		return err
 	}
-	r.spec = ns.Spec{Opt: ns.Opt{Flags: ns.CtrFlags}, NoNewPrivs: s.noNewPrivs, Caps: s.caps, Filter: ns.DefaultFilter(s.caps)}
+	r.spec = ns.Spec{Opt: ns.Opt{Flags: ns.CtrFlags}, NoNewPrivs: s.noNewPrivs, Caps: s.caps, Filter: ns.DefaultFilter(s.caps, 0)}
 	defer func() {
 		closeSpaces(r.spec.Join)
 		r.spec.Join = nil

@@ -35,6 +35,29 @@ func (r *run) kill() error {
 	return nil
 }
 
+// sealed is what is sent for a signal in a container that is sealed: to the first process only, and INT, as long as there are
+// others, or KILL if it would not notice that.
+func (r *run) sealed(sig unix.Signal, pid int) (unix.Signal, int, error) {
+	p := r.job.Process()
+	if pid != 1 && pid != p.Pid() {
+		return sig, pid, errSealed
+	}
+	pids, err := r.pids()
+	if err != nil {
+		return sig, pid, err
+	}
+	st, err := p.Status()
+	switch {
+	case errors.Is(err, ns.ErrExited), len(pids) <= 1:
+		return sig, 1, nil
+	case err != nil:
+		return sig, pid, err
+	case (st.SigCgt|st.SigBlk)&(1<<(unix.SIGINT-1)) == 0:
+		return unix.SIGKILL, 1, nil
+	}
+	return unix.SIGINT, 1, nil
+}
+
 // freezeTime is how long a signal to all waits until all are frozen.
 const freezeTime = time.Second
 
@@ -89,4 +112,13 @@ func (r *run) signal(ctx context.Context, sig unix.Signal, pid int, paused bool)
 		return fs.Err(unix.ESRCH, "process not found")
 	}
 	return nil
+}
+
+// killAt ends the run after a time, if it has not ended by then.
+func (r *run) killAt(wait time.Duration) {
+	timer := time.AfterFunc(wait, func() { r.kill() }) // fails only where all has ended
+	go func() {
+		<-r.done
+		timer.Stop()
+	}()
 }

@@ -120,16 +120,29 @@ func (c *Ctr) enter(ctx context.Context, o ns.Opt) (*ns.Parked, error) {
 	if s.Flags&unix.CLONE_NEWUSER == 0 { // in one its owner is root
 		s.User = *o.Cred
 	}
+	if s.Heard != nil {
+		s.Heard = func(f *os.File) error { return c.hear(r, f) }
+	}
 	parked, err := ns.Enter(ctx, pidfd, s)
 	if err == nil && r.oci != nil {
 		err = r.follow(parked)
 	}
-	return parked, err
+	if err != nil || !c.flagged(infoUlimit) {
+		return parked, err
+	}
+	if err := c.limitParked(ctx, parked); err != nil {
+		parked.End()
+		return nil, err
+	}
+	return parked, nil
 }
 
 // open gives the run to which a process can be added, until done is called.
 func (c *Ctr) open() (r *run, done func(), err error) {
 	if r, err = c.current(); err == nil {
+		if err := c.closed(); err != nil {
+			return nil, nil, err
+		}
 		if done, err = c.awake(); err == nil {
 			return r, done, nil
 		}
@@ -240,11 +253,34 @@ func (c *Ctr) present() fs.Event {
 	return c.event("present", "state="+string(c.now()))
 }
 
-// Of says in which container a process runs: in the one whose id is in the path of its cgroup.
-func (cs *Containers) Of(p *ns.Process) (name string, xid uint32) {
+// Of says in which container a process runs: in the one whose id is in the path of its cgroup. If that hides it, it tells its owner
+// only.
+func (cs *Containers) Of(ctx context.Context, p *ns.Process) (name string, xid uint32) {
+	c := cs.of(p)
+	if c == nil {
+		return "", 0
+	}
+	his := c.may(fs.ClientOf(ctx))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.spec.flagged(hideVinfo|infoHide) && !his {
+		return "", 0
+	}
+	return c.name, c.xid
+}
+
+// Open says whether the process may be joined: what runs in no container of ours may, as far as the kernel lets the client.
+func (cs *Containers) Open(p *ns.Process) error {
+	if c := cs.of(p); c != nil {
+		return c.closed()
+	}
+	return nil
+}
+
+func (cs *Containers) of(p *ns.Process) *Ctr {
 	groups, err := p.Cgroups()
 	if err != nil {
-		return "", 0
+		return nil
 	}
 	for _, g := range groups {
 		for part := range strings.SplitSeq(g.Path, "/") {
@@ -252,13 +288,11 @@ func (cs *Containers) Of(p *ns.Process) (name string, xid uint32) {
 			c := cs.ids[part]
 			cs.mu.Unlock()
 			if c != nil {
-				c.mu.Lock()
-				defer c.mu.Unlock()
-				return c.name, c.xid
+				return c
 			}
 		}
 	}
-	return "", 0
+	return nil
 }
 
 // First is the first process of a container, for its owner to join: until done is called pause waits.
@@ -283,6 +317,9 @@ func (cs *Containers) First(ctx context.Context, name string) (first *ns.Process
 // first is the first process of its run.
 func (c *Ctr) first() (*ns.Process, error) {
 	r, err := c.current()
+	if err == nil {
+		err = c.closed()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -29,14 +29,9 @@ func (c *Ctr) stats(ctx context.Context) (string, error) {
 	}
 	line("processes", uint64(len(pids)))
 	line("threads", uint64(len(tids)))
-	rss := uint64(0)
-	for _, pid := range pids {
-		if p, err := ns.Open(pid); err == nil { // else it has ended meanwhile
-			if st, err := p.Stat(); err == nil {
-				rss += uint64(st.RSS) * uint64(os.Getpagesize())
-			}
-			p.Close()
-		}
+	rss, err := r.rss()
+	if err != nil {
+		return "", err
 	}
 	line("rss", rss)
 	if r.group != nil {
@@ -69,6 +64,20 @@ func (c *Ctr) stats(ctx context.Context) (string, error) {
 		line(key+"tx_dropped", l.TxDropped)
 	}
 	return b.String(), nil
+}
+
+// rss is the memory that its processes have, in bytes.
+func (r *run) rss() (rss uint64, err error) {
+	pids, err := r.pids()
+	for _, pid := range pids {
+		if p, err := ns.Open(pid); err == nil { // else it has ended meanwhile
+			if st, err := p.Stat(); err == nil {
+				rss += uint64(st.RSS) * uint64(os.Getpagesize())
+			}
+			p.Close()
+		}
+	}
+	return rss, err
 }
 
 // threads are those of all processes of the run.

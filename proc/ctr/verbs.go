@@ -22,7 +22,12 @@ var verbs = ctl.Table[*Ctr]{
 	ctl.Verb("exec CMD [ARG...]", (*Ctr).exec),
 	ctl.Verb("stop [SECONDS]", (*Ctr).stop),
 	ctl.Verb("kill [SIG [PID]]", (*Ctr).kill),
-	ctl.Verb("killall", (*Ctr).killall),
+	ctl.Verb("killall", func(c *Ctr, ctx context.Context, args []string) error {
+		if !c.flagged(stateAdmin) {
+			return errSealed
+		}
+		return c.killall(ctx, args)
+	}),
 	ctl.Verb("pause", (*Ctr).pause),
 	ctl.Verb("resume", (*Ctr).resume),
 	ctl.Verb("restart", (*Ctr).restart),
@@ -39,9 +44,16 @@ var verbs = ctl.Table[*Ctr]{
 		return c.setBcaps(ctx, strings.Join(args, " "))
 	}),
 	ctl.Verb("bundle DIR", said((*Ctr).setBundle)),
+	ctl.Verb("ccaps WORD...", func(c *Ctr, ctx context.Context, args []string) error {
+		return c.setCcaps(ctx, strings.Join(args, " "))
+	}),
 	ctl.Verb("cwd DIR", said((*Ctr).setCwd)),
 	ctl.Verb("domainname NAME", said((*Ctr).setDomainname)),
 	ctl.Verb("env NAME=VALUE", said((*Ctr).addEnv)),
+	ctl.Verb("flags WORD...", func(c *Ctr, ctx context.Context, args []string) error {
+		return c.setFlags(ctx, strings.Join(args, " "))
+	}),
+	ctl.Verb("helper CMD [ARG...]", said((*Ctr).setHelper)),
 	ctl.Verb("hostname NAME", said((*Ctr).setHostname)),
 	ctl.Verb("labels KEY VALUE", said((*Ctr).addLabel)),
 	ctl.Verb("limits WORD VALUE...", said((*Ctr).setLimit)),
@@ -74,9 +86,13 @@ func (c *Ctr) take(ctx context.Context, verb string, in ...state) (release func(
 	release = func() { <-c.turn }
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.gone {
+	switch {
+	case c.gone:
 		release()
 		return nil, errNoCtr
+	case !c.spec.flagged(stateAdmin) && verb != "kill" && verb != "delete":
+		release()
+		return nil, errSealed
 	}
 	for _, s := range in {
 		if c.state == s {
@@ -200,6 +216,11 @@ func (c *Ctr) kill(ctx context.Context, args []string) error {
 	}
 	defer release()
 	r, err := c.current()
+	if !c.flagged(stateAdmin) && err == nil {
+		if sig, pid, err = r.sealed(sig, pid); err != nil {
+			return err
+		}
+	}
 	paused := c.now() == isPaused
 	if sig == unix.SIGKILL && (pid == 0 || pid == 1) { // the end of the first is the end of all
 		c.noMore()
@@ -276,6 +297,10 @@ func (c *Ctr) delete(ctx context.Context, _ []string) error {
 func (c *Ctr) killonclose(context.Context, []string) error {
 	c.mu.Lock()
 	held := c.held
+	if !c.spec.flagged(stateAdmin) {
+		c.mu.Unlock()
+		return errSealed
+	}
 	c.bound = c.bound || held
 	c.mu.Unlock()
 	if !held {
