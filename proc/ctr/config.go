@@ -23,15 +23,39 @@ import (
 // rootfsAnnotation holds a root that is not one directory, which config.json has no words for.
 const rootfsAnnotation = "ctrfs.rootfs"
 
-// kernelMounts are in every container, with options of their own.
+// kernelMounts are in every container; their options are those that all of ours have.
 var kernelMounts = []oci.Mount{
-	{Destination: "/proc", Type: "proc", Source: "proc"},
-	{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"},
-	{Destination: "/dev/pts", Type: "devpts", Source: "devpts"},
-	{Destination: "/dev/shm", Type: "tmpfs", Source: "shm"},
-	{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue"},
-	{Destination: "/sys", Type: "sysfs", Source: "sysfs"},
-	{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup"},
+	{Destination: "/proc", Type: "proc", Source: "proc", Options: plainOptions},
+	{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "mode=755"}},
+	{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}},
+	{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: append([]string{"mode=1777"}, plainOptions...)},
+	{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: plainOptions},
+	{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: readOptions},
+	{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: readOptions},
+}
+
+var (
+	plainOptions = []string{"nosuid", "noexec", "nodev"}
+	readOptions  = append([]string{"ro"}, plainOptions...)
+)
+
+// unsaidOptions are those that runtimes write of themselves and ours need not have: nobody has asked for them, and what they bound is
+// bounded by the container's memory.
+var unsaidOptions = map[string][]string{"/dev": {"strictatime", "size=65536k"}, "/dev/shm": {"size=65536k"}}
+
+// checkKernelMount refuses an option that the mount k of ours does not have.
+func (s *spec) checkKernelMount(k oci.Mount, options []string) error {
+	for i, o := range options {
+		switch {
+		case slices.Contains(k.Options, o), slices.Contains(unsaidOptions[k.Destination], o):
+		case o == "relatime", o == "private", o == "rprivate":
+		case (o == "rw" || o == "dev" && k.Destination == "/dev") && !slices.Contains(k.Options, "ro"):
+		case o == "gid=5" && k.Type == "devpts" && s.from("user") != "new":
+		default:
+			return fmt.Errorf("options[%d]: not as %s is mounted in every container: %q", i, k.Destination, o)
+		}
+	}
+	return nil
 }
 
 // spaceNames are the kinds of name spaces that have another name in config.json.
@@ -76,7 +100,7 @@ func (s *spec) oci(owner ns.Cred) (*oci.Spec, error) {
 		p.Terminal, p.ConsoleSize = true, &oci.Box{Width: uint(s.tty.Cols), Height: uint(s.tty.Rows)}
 	}
 	out := &oci.Spec{Version: oci.Version, Process: p, Mounts: slices.Clone(kernelMounts), Linux: &oci.Linux{
-		MaskedPaths: ns.MaskedPaths(), ReadonlyPaths: ns.ReadonlyPaths(),
+		MaskedPaths: ns.MaskedPaths(), ReadonlyPaths: ns.ReadonlyPaths(), Seccomp: ns.DefaultSeccomp(s.caps),
 	}}
 	if s.from("uts") == "new" {
 		out.Hostname, out.Domainname = s.hostname, s.domainname

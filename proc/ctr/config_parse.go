@@ -44,7 +44,6 @@ var refusals = []struct {
 	}},
 	{"linux.sysctl", "not supported", func(s *oci.Spec) bool { return len(s.Linux.Sysctl) > 0 }},
 	{"linux.cgroupsPath", "a container's cgroup is its own", func(s *oci.Spec) bool { return s.Linux.CgroupsPath != "" }},
-	{"linux.seccomp", "the filter is Docker's default for the capabilities", func(s *oci.Spec) bool { return s.Linux.Seccomp != nil }},
 	{"linux.rootfsPropagation", "a container's mounts are its own", func(s *oci.Spec) bool {
 		return !slices.Contains([]string{"", "private", "rprivate"}, s.Linux.RootfsPropagation)
 	}},
@@ -105,7 +104,7 @@ func parseConfig(c *Ctr, text, base string) (s spec, err error) {
 		}
 	}
 	for _, part := range []func(*Ctr, *spec, *oci.Spec, string) error{
-		configRoot, configProcess, configSpaces, configNames, configMounts, configPaths, configDevices, configLimits, configLabels,
+		configRoot, configProcess, configSpaces, configNames, configMounts, configFilter, configPaths, configDevices, configLimits, configLabels,
 	} {
 		if err := part(c, &s, in, base); err != nil {
 			return s, err
@@ -271,7 +270,10 @@ func configMounts(_ *Ctr, s *spec, in *oci.Spec, base string) error {
 		if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
 			return fmt.Errorf("%s.uidMappings: not supported", where)
 		}
-		if slices.ContainsFunc(kernelMounts, func(k oci.Mount) bool { return k.Destination == path.Clean(m.Destination) && k.Type == m.Type }) {
+		if k := slices.IndexFunc(kernelMounts, func(k oci.Mount) bool { return k.Destination == path.Clean(m.Destination) && k.Type == m.Type }); k >= 0 {
+			if err := s.checkKernelMount(kernelMounts[k], m.Options); err != nil {
+				return fmt.Errorf("%s.%w", where, err)
+			}
 			continue
 		}
 		one := mount{cmp.Or(m.Type, "none"), cmp.Or(m.Source, "none"), m.Destination, strings.Join(m.Options, ",")}
@@ -288,6 +290,14 @@ func configMounts(_ *Ctr, s *spec, in *oci.Spec, base string) error {
 			return at("mounts", unix.E2BIG)
 		}
 		s.mounts = append(s.mounts, one)
+	}
+	return nil
+}
+
+// configFilter refuses a filter that is not the one that the container has.
+func configFilter(_ *Ctr, s *spec, in *oci.Spec, _ string) error {
+	if f := in.Linux.Seccomp; f != nil && !reflect.DeepEqual(f, ns.DefaultSeccomp(s.caps)) {
+		return errors.New("linux.seccomp: not the default filter of process.capabilities.bounding, which a container has that says none")
 	}
 	return nil
 }

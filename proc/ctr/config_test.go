@@ -91,6 +91,9 @@ func TestConfigRefused(t *testing.T) {
 	s.Mkdir("c")
 	before := s.Read("c/config")
 	one := []any{map[string]any{}}
+	kernel := func(where, kind string, options ...string) any {
+		return map[string]any{"destination": where, "type": kind, "source": kind, "options": options}
+	}
 	for _, x := range []struct {
 		where string
 		value any
@@ -129,6 +132,14 @@ func TestConfigRefused(t *testing.T) {
 		{"mounts", []any{map[string]any{"destination": "/x", "type": "bind", "source": "x"}}, `mounts[0]: mounts: not an absolute path: "x"`},
 		{"mounts", []any{map[string]any{"destination": "/x", "type": "tmpfs", "options": []string{"rshared"}}}, `mounts[0]: mounts: rshared: `},
 		{"mounts", []any{map[string]any{"destination": "/x", "uidMappings": one}}, `mounts[0].uidMappings: `},
+		{"mounts", []any{kernel("/proc", "proc", "nosuid", "hidepid=2")}, `mounts[0].options[1]: not as /proc is mounted in every container: "hidepid=2"`},
+		{"mounts", []any{kernel("/proc/", "proc", "bind")}, `mounts[0].options[0]: `},
+		{"mounts", []any{kernel("/proc", "proc", "ro")}, `mounts[0].options[0]: `},
+		{"mounts", []any{kernel("/sys", "sysfs", "rw")}, `mounts[0].options[0]: `},
+		{"mounts", []any{kernel("/dev", "tmpfs", "exec")}, `mounts[0].options[0]: `},
+		{"mounts", []any{kernel("/dev", "tmpfs"), kernel("/dev/shm", "tmpfs", "size=1m")}, `mounts[1].options[0]: `},
+		{"mounts", []any{kernel("/dev/pts", "devpts", "gid=6")}, `mounts[0].options[0]: `},
+		{"mounts", []any{kernel("/sys/fs/cgroup", "cgroup", "rw")}, `mounts[0].options[0]: `},
 		{"linux/sysctl", map[string]string{"a": "b"}, `linux.sysctl: `},
 		{"linux/cgroupsPath", "/x", `linux.cgroupsPath: `},
 		{"linux/seccomp", map[string]any{"defaultAction": "SCMP_ACT_ALLOW"}, `linux.seccomp: `},
@@ -165,6 +176,9 @@ func TestConfigRefused(t *testing.T) {
 		if e := s.Echo("c/ctl", "create"); fmt.Sprint(e) != fmt.Sprint(err) {
 			t.Errorf("%s: create: %v", x.where, e)
 		}
+	}
+	if err := s.Echo("c/config", strings.ReplaceAll(before, `"CAP_SYS_CHROOT"`, `"CAP_KILL"`)); err == nil || !strings.HasPrefix(err.Error(), "config: linux.seccomp: ") {
+		t.Errorf("the filter of other capabilities: %v", err)
 	}
 	for _, text := range []string{"", "{", "[]", minimal(t, "hostname", "a") + "x", strings.Repeat(`{"process":`, 100000), `{"ociVersion":"1.0"}`} {
 		if err := s.Echo("c/config", text); err == nil && text != "" {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/bits"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,14 +20,6 @@ import (
 
 // ociGroup is the cgroup of a container that a runtime makes.
 func ociGroup(id string) string { return "/" + id }
-
-// mountOptions are those of the mounts that every container has, and more that their kinds want of a runtime.
-var mountOptions = map[string][]string{
-	"/proc": {"nosuid", "noexec", "nodev"}, "/dev": {"nosuid", "strictatime", "mode=755", "size=65536k"},
-	"/dev/pts": {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"},
-	"/dev/shm": {"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}, "/dev/mqueue": {"nosuid", "noexec", "nodev"},
-	"/sys": {"nosuid", "noexec", "nodev", "ro"},
-}
 
 // forRuntime is config for a runtime: with ids in place of names, version 1's resources, and name spaces that are there already
 // by what this program has open.
@@ -43,7 +36,6 @@ func (c *Ctr) forRuntime(s *spec, join []ns.Namespace) (*oci.Spec, error) {
 	}
 	config.Version = "1.0.2"
 	config.Linux.CgroupsPath = ociGroup(c.id)
-	config.Linux.Seccomp = ns.DefaultSeccomp(s.caps)
 	if config.Linux.Resources, err = ociResources(s.limits); err != nil {
 		return nil, err
 	}
@@ -57,16 +49,16 @@ func (c *Ctr) forRuntime(s *spec, join []ns.Namespace) (*oci.Spec, error) {
 	mounts := config.Mounts
 	config.Mounts = nil
 	for i, m := range mounts {
-		switch options, ok := mountOptions[m.Destination]; {
+		switch {
 		case i >= len(kernelMounts):
 			m.Options = append(m.Options, "nodev")
 			if m.Type == "bind" {
 				m.Options = append(m.Options, "rbind")
 			}
-		case !ok: // a runtime's own idea of it differs with the version
+		case m.Type == "cgroup": // a runtime's own idea of it differs with the version
 			continue
 		default:
-			m.Options = options
+			m.Options = slices.Concat(m.Options, unsaidOptions[m.Destination])
 		}
 		config.Mounts = append(config.Mounts, m)
 	}
