@@ -72,7 +72,7 @@ func Flags[T any](usage string, do func(subject T, ctx context.Context, words, a
 func (v *verb[T]) split(said []string) (words, args []string) {
 	var heard []string
 	for _, w := range said {
-		if parts := strings.Split(strings.ToLower(w), "|"); v.has(parts) {
+		if parts := joined(w); v.has(parts) {
 			heard = append(heard, parts...)
 		} else {
 			args = append(args, w)
@@ -84,6 +84,17 @@ func (v *verb[T]) split(said []string) (words, args []string) {
 		}
 	}
 	return words, args
+}
+
+// joined gives the words of `newns|newfd`; a `|` by itself, or at either end, joins them too.
+func joined(w string) []string {
+	return strings.FieldsFunc(strings.ToLower(w), func(r rune) bool { return r == '|' })
+}
+
+// says tells whether w is flags of this row.
+func (v *verb[T]) says(w string) bool {
+	parts := joined(w)
+	return len(parts) > 0 && v.has(parts)
 }
 
 func (v *verb[T]) has(words []string) bool {
@@ -148,7 +159,7 @@ func (t Table[T]) find(words []string) (*verb[T], error) {
 	name := strings.ToLower(words[0])
 	for i := range t {
 		v := &t[i]
-		if v.flags != nil && v.has(strings.Split(name, "|")) {
+		if v.says(name) {
 			return v, nil
 		}
 		if v.name != name {
@@ -166,7 +177,7 @@ func (t Table[T]) find(words []string) (*verb[T], error) {
 	}
 	for i := range t { // flags may stand behind what they are about
 		v := &t[i]
-		if v.flags != nil && slices.ContainsFunc(words, func(w string) bool { return v.has(strings.Split(strings.ToLower(w), "|")) }) {
+		if slices.ContainsFunc(words, v.says) {
 			return v, nil
 		}
 	}
