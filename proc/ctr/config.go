@@ -90,7 +90,7 @@ func (s *spec) oci(owner ns.Cred) (*oci.Spec, error) {
 		caps = append(caps, "CAP_"+strings.ToUpper(word))
 	}
 	p := &oci.Process{
-		User: ociUser(s.user), Args: s.args, Env: s.env, Cwd: s.cwd, NoNewPrivileges: s.noNewPrivs, OOMScoreAdj: s.oom,
+		User: s.ociUser(), Args: s.args, Env: s.env, Cwd: s.cwd, NoNewPrivileges: s.noNewPrivs, OOMScoreAdj: s.oom,
 		Capabilities: &oci.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
 	}
 	for _, l := range s.rlimits {
@@ -145,10 +145,12 @@ func (s *spec) oci(owner ns.Cred) (*oci.Spec, error) {
 	return out, nil
 }
 
-// ociUser puts a user who is all numbers in numbers; what has to be looked for in the root stays as it is.
-func ociUser(text string) (u oci.User) {
+// ociUser puts a user who is all numbers in numbers; what has to be looked for in the root stays as it is. The form wants
+// a user: 0 and 0 is that nobody was said, and root who was said stands in his name where an image may say another.
+func (s *spec) ociUser() (u oci.User) {
+	text := s.user
 	if text == "" {
-		text = "0:0"
+		return u
 	}
 	user, groups, ok := strings.Cut(text, ":")
 	uid, err := strconv.ParseUint(user, 10, 31)
@@ -165,9 +167,17 @@ func ociUser(text string) (u oci.User) {
 				u.AdditionalGids = append(u.AdditionalGids, uint32(gid))
 			}
 		}
+		if unsaid(u) && s.rootfs[0] == "image" {
+			return oci.User{Username: text}
+		}
 		return u
 	}
 	return oci.User{Username: text}
+}
+
+// unsaid says whether u is what the form says of a container whose user nobody has said.
+func unsaid(u oci.User) bool {
+	return u.UID == 0 && u.GID == 0 && len(u.AdditionalGids) == 0 && u.Username == ""
 }
 
 // mappings are those of a container with a user name space of its own.

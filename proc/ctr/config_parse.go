@@ -159,7 +159,7 @@ func configProcess(c *Ctr, s *spec, in *oci.Spec, _ string) error {
 	if s.oom != nil && *s.oom < 0 && c.owner.Uid != 0 {
 		return at("process.oomScoreAdj", fs.ErrPerm)
 	}
-	if s.user = p.User.Username; s.user == "" {
+	if s.user = p.User.Username; s.user == "" && !(unsaid(p.User) && s.rootfs[0] == "image") {
 		ids := []string{strconv.Itoa(int(p.User.GID))}
 		for _, g := range p.User.AdditionalGids {
 			ids = append(ids, strconv.Itoa(int(g)))

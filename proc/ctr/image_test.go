@@ -51,6 +51,21 @@ func TestImage(t *testing.T) {
 		if got := s.Read("c/labels"); got != "l mine\nm image\n" {
 			t.Errorf("%s: labels %q", name, got)
 		}
+		for _, user := range []string{"", "0:0"} { // the image's stays the image's in a copy, and who was said himself
+			want := "1000 1000"
+			if user != "" {
+				s.Write("c/user", user+"\n")
+				want = "0 0"
+			}
+			s.Mkdir("d")
+			s.Write("d/config", s.Read("c/config"))
+			s.Write("d/ctl", "exec /bin/sh -c 'echo $(id -u) $(id -g)'")
+			s.Read("d/wait")
+			if got := s.Read("d/stdout"); got != want+"\n" {
+				t.Errorf("%s: a copy of user %q: %q, want %q", name, user, got, want)
+			}
+			s.Rmdir("d")
+		}
 		s.Write("c/user", "0\n")
 		s.Write("c/cwd", "/etc\n")
 		s.Write("c/ctl", "exec /bin/sh -c 'id -u; pwd; cat /tmp/x; ls -d /proc/1 /dev/null'")
