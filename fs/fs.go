@@ -191,5 +191,7 @@ func (c *Client) In(gid uint32) bool {
 // Root says whether the client may do what root may.
 func (c *Client) Root() bool { return c.Uid == 0 && !c.None }
 
-// ModeDir is the type of a directory.
-const ModeDir = fs.ModeDir
+const (
+	ModeDir    = fs.ModeDir    // the type of a directory
+	ModeSticky = fs.ModeSticky // of a directory: only its owner and the thing's take it away
+)

@@ -152,6 +152,16 @@ func (g *Group) in(controller string) *os.File {
 	return g.v1[h]
 }
 
+// Account makes all that the group uses be counted, by whichever version counts it.
+func (g *Group) Account() error {
+	for _, h := range g.cgroups.v1 {
+		if _, err := g.enter1(h); err != nil {
+			return fmt.Errorf("cgroup %s: %w", h.name, err)
+		}
+	}
+	return nil
+}
+
 // enter1 makes the group in one of version 1's hierarchies and moves its
 // processes there. While that goes on they are frozen, or children of those that
 // are not yet moved could be missed for ever; a pass that finds nobody to move

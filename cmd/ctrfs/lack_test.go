@@ -28,16 +28,22 @@ func launchAfter(t *testing.T, script, until string, args ...string) *daemon {
 	return launch(t, until, shell)
 }
 
+// inside is this program as who is in the server's mount namespace calls it: only he is its root.
+func inside(t *testing.T, d *daemon, args ...string) *exec.Cmd {
+	proc := fmt.Sprintf("/proc/%d/", d.Process.Pid)
+	cmd := exec.CommandContext(t.Context(), "nsenter", append([]string{"--mount=" + proc + "ns/mnt", proc + "exe"}, args...)...)
+	cmd.Env = d.Env
+	return cmd
+}
+
 // Where no cgroup can be written a container says so when it is to begin, has not begun and can be removed; all else goes on.
 func TestNoCgroups(t *testing.T) {
 	sock := filepath.Join(t.TempDir(), "sock")
 	d := launchAfter(t, `grep -E '^\S+ \S+ cgroup2? ' /proc/mounts | while read a m z; do mount -o remount,bind,ro $m; done`, "listening", "-a", "unix!"+sock)
-	// Its root is who is in its mount namespace.
-	proc := fmt.Sprintf("/proc/%d/", d.Process.Pid)
 	do := func(input string, args ...string) string {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), "nsenter", append([]string{"--mount=" + proc + "ns/mnt", proc + "exe", args[0], "-a", "unix!" + sock}, args[1:]...)...)
-		cmd.Env, cmd.Stdin = d.Env, strings.NewReader(input)
+		cmd := inside(t, d, append([]string{args[0], "-a", "unix!" + sock}, args[1:]...)...)
+		cmd.Stdin = strings.NewReader(input)
 		out, err := cmd.CombinedOutput()
 		if err != nil && len(out) == 0 {
 			t.Fatal(args, err)

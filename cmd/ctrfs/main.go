@@ -64,6 +64,10 @@ func run(args []string) error {
 	}
 	if o.show {
 		_, err := fmt.Print(versions())
+		_, _, wrong := o.readConf()
+		return errors.Join(err, wrong)
+	}
+	if _, _, err := o.readConf(); err != nil { // here it is said once
 		return err
 	}
 	state, err := o.stateFile()
@@ -78,6 +82,7 @@ func run(args []string) error {
 type options struct {
 	addrs       []addr
 	post, dir   string
+	conf        string
 	trace, show bool
 }
 
@@ -90,10 +95,11 @@ func parseFlags(args []string) (o options, err error) {
 	})
 	set.StringVar(&o.post, "s", "", "post in plan9port's name space as `name`")
 	set.StringVar(&o.dir, "m", "", "mount on `directory`, made if it is not there")
+	set.StringVar(&o.conf, "c", "", "read the configuration in `file`")
 	set.BoolVar(&o.trace, "D", false, "print each message")
 	set.BoolVar(&o.show, "V", false, "print the version")
 	set.Usage = func() {
-		fmt.Fprintln(set.Output(), "usage: ctrfs [-DV] [-a ADDR]... [-s NAME] [-m DIR]\n"+
+		fmt.Fprintln(set.Output(), "usage: ctrfs [-DV] [-c FILE] [-a ADDR]... [-s NAME] [-m DIR]\n"+
 			"       ctrfs ls [-2dlt] [-a ADDR] PATH...\n"+
 			"       ctrfs read|rdwr|stat [-2] [-a ADDR] PATH...\n"+
 			"       ctrfs write [-2l] [-a ADDR] PATH...")
@@ -123,9 +129,12 @@ func serve(keeper *ns.Keeper, args []string) error {
 	if err != nil {
 		return err
 	}
-	s.args = args
+	s.args, s.options = args, o
 	slog.SetDefault(s.srv.Log)
 	s.traces(o.trace)
+	if err := s.configure(keeper, &o); err != nil {
+		return err
+	}
 	if err := s.takeUp(keeper); err != nil {
 		return err
 	}

@@ -73,12 +73,23 @@ func (c *control) quit(context.Context, []string) error {
 	return c.follow("")
 }
 
-func (c *control) reload(context.Context, []string) error { return c.follow("reload") }
+// reload has the next server take the configuration as it is now, if that is right.
+func (c *control) reload(context.Context, []string) error {
+	_, text, err := c.options.readConf()
+	if err == nil {
+		err = holdConf(c.processes.Keeper, text)
+	}
+	if err != nil {
+		return fmt.Errorf("reload: %w", err)
+	}
+	return c.follow("reload")
+}
 
 // trialTime is how long a program may take that only shows its version.
 const trialTime = 10 * time.Second
 
-// upgrade makes the keeper the program that has its name now, if that runs and knows the flags that this one was given.
+// upgrade makes the keeper the program that has its name now, if that runs and knows the flags that this one was given and the
+// words of the configuration, which it is shown as it is now.
 func (c *control) upgrade(ctx context.Context, _ []string) error {
 	if !c.processes.Keeper.Lasts() {
 		return errors.New("upgrade: nothing here outlives the keeper: no XDG_RUNTIME_DIR")
@@ -87,14 +98,27 @@ func (c *control) upgrade(ctx context.Context, _ []string) error {
 	if err != nil {
 		return fmt.Errorf("upgrade: %w", err)
 	}
+	_, text, err := c.options.confText()
+	if err != nil {
+		return fmt.Errorf("upgrade: %w", err)
+	}
+	conf, err := confMemory(text)
+	if err != nil {
+		return fmt.Errorf("upgrade: %w", err)
+	}
+	defer conf.Close()
 	ctx, cancel := context.WithTimeout(ctx, trialTime)
 	defer cancel()
-	trial := exec.CommandContext(ctx, exe, append(slices.Clone(c.args), "-V")...)
+	trial := exec.CommandContext(ctx, exe, append(slices.Clone(c.args), "-c", "/proc/self/fd/3", "-V")...)
+	trial.ExtraFiles = []*os.File{conf}
 	if out, err := trial.CombinedOutput(); err != nil {
 		if said, _, _ := bytes.Cut(out, []byte("\n")); len(said) > 0 {
 			return fmt.Errorf("upgrade: %q: %s: %w", exe, said, err)
 		}
 		return fmt.Errorf("upgrade: %q: %w", exe, err)
+	}
+	if err := holdConf(c.processes.Keeper, text); err != nil {
+		return fmt.Errorf("upgrade: %w", err)
 	}
 	return c.follow("upgrade")
 }

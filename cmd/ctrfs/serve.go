@@ -34,6 +34,7 @@ type server struct {
 	level   slog.LevelVar
 	tracing atomic.Bool
 	args    []string           // that it was started with
+	options options            // which they are
 	stop    context.CancelFunc // begins the end
 
 	mu     sync.Mutex // guards what follows

@@ -56,11 +56,14 @@ func (c *Ctr) readCcaps(ctx context.Context) (string, error) { return ccaps.read
 
 func (c *Ctr) setCcaps(ctx context.Context, line string) error { return ccaps.write(c, ctx, line) }
 
-// A Config is what the machine's administrator allows. It is not changed but replaced.
+// A Config is what the machine's administrator wants. It is not changed but replaced.
 type Config struct {
-	RawICMP bool     // ccaps raw_icmp gives raw sockets, not only those that ping
-	Mapper  bool     // ccaps admin_mapper may be given
-	Loops   []string // the devices that ccaps admin_cloop gives, one to a container
+	Users      bool              // all users may make containers
+	Accounting bool              // containers enter all hierarchies of version 1, so that what they use is counted
+	RawICMP    bool              // ccaps raw_icmp gives raw sockets, not only those that ping
+	Mapper     bool              // ccaps admin_mapper may be given
+	Loops      []string          // the devices that ccaps admin_cloop gives, one to a container
+	Runtimes   map[string]string // more names of runtimes, and the programs that they are of
 }
 
 func (cs *Containers) config() *Config {

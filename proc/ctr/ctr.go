@@ -32,7 +32,7 @@ type Containers struct {
 	Shared    bool   // what is the owner's is the group's too
 	State     string // the directory where runtimes keep what they know, made if it is not there
 
-	// Config is what the administrator allows; nil: nothing.
+	// Config is what the administrator wants; nil: nothing.
 	Config atomic.Pointer[Config]
 
 	// Qids counts containers, so that none has the number of another, ever; nil: from 0.

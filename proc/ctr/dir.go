@@ -19,7 +19,11 @@ type dir struct {
 }
 
 func (d *dir) Stat(context.Context) (fs.Stat, error) {
-	return fs.Stat{Name: d.name, Qid: d.qid, Mode: fs.ModeDir | d.mode(0755), Uid: d.Uid, Gid: d.Gid, Time: time.Now()}, nil
+	mode := d.mode(0755)
+	if d.config().Users {
+		mode = fs.ModeSticky | 0777
+	}
+	return fs.Stat{Name: d.name, Qid: d.qid, Mode: fs.ModeDir | mode, Uid: d.Uid, Gid: d.Gid, Time: time.Now()}, nil
 }
 
 // mode is that of the owner's things: the group has his bits where it is his equal.
@@ -117,7 +121,11 @@ type clone struct {
 }
 
 func (n *clone) Stat(context.Context) (fs.Stat, error) {
-	return fs.Stat{Name: "clone", Qid: n.qid, Mode: n.mode(0600), Uid: n.Uid, Gid: n.Gid, Time: time.Now()}, nil
+	mode := n.mode(0600)
+	if n.config().Users {
+		mode = 0666
+	}
+	return fs.Stat{Name: "clone", Qid: n.qid, Mode: mode, Uid: n.Uid, Gid: n.Gid, Time: time.Now()}, nil
 }
 
 // Open makes a container. The handle is its ctl; closed without a write, the container is gone.

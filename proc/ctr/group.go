@@ -25,7 +25,13 @@ func (c *Ctr) fresh(ctx context.Context, old *ns.Group) (*ns.Group, error) {
 		c.mu.Lock()
 		s := c.spec
 		c.mu.Unlock()
-		if err = s.limit(group); err != nil {
+		if c.set.config().Accounting {
+			err = group.Account()
+		}
+		if err == nil {
+			err = s.limit(group)
+		}
+		if err != nil {
 			group.Remove(context.WithoutCancel(ctx)) // it is empty
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package ctr
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,15 +36,16 @@ func (c *Ctr) setRuntime(ctx context.Context, line string) error {
 		return err
 	}
 	path := filepath.IsAbs(name)
+	program := c.set.program(name)
 	switch {
 	case path && !fs.ClientOf(ctx).Root():
 		return fmt.Errorf("runtime %q: %w", name, fs.ErrPerm)
-	case !path && !slices.Contains(oci.Names, name):
+	case !path && program == name && !slices.Contains(oci.Names, name):
 		return fmt.Errorf("no such runtime: %q", name)
 	case c.owner.Uid != 0 || os.Geteuid() != 0:
 		return fs.Err(unix.EOPNOTSUPP, "runtime: only for root's containers")
 	}
-	if _, err := exec.LookPath(name); err != nil {
+	if _, err := exec.LookPath(program); err != nil {
 		var e *os.PathError
 		if err = errors.Unwrap(err); errors.As(err, &e) {
 			err = e.Err
@@ -53,12 +55,17 @@ func (c *Ctr) setRuntime(ctx context.Context, line string) error {
 	return c.whileNew("runtime", func(s *spec) error { s.runtime = name; return nil })
 }
 
+// program is that of a runtime, by the name that the configuration has for it or its own.
+func (cs *Containers) program(runtime string) string {
+	return cmp.Or(cs.config().Runtimes[runtime], runtime)
+}
+
 // by gives the runtime; nil: there is none.
 func (c *Ctr) by(s *spec) *oci.Runtime {
 	if s.runtime == "" {
 		return nil
 	}
-	return &oci.Runtime{Path: s.runtime, Root: filepath.Join(c.set.State, "runtime", filepath.Base(s.runtime))}
+	return &oci.Runtime{Path: c.set.program(s.runtime), Root: filepath.Join(c.set.State, "runtime", filepath.Base(s.runtime))}
 }
 
 // bundleDir is the bundle from which the runtime makes the container.
