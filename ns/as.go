@@ -14,6 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// The first thread is the one that /proc/self shows to everybody: it stays what it is, and does none of the work that takes a
+// thread to other ids or namespaces, or ends it.
+func init() { runtime.LockOSThread() }
+
 // As calls f on a thread that has c's identity and no capability, so that the kernel's own rules
 // decide what f may do: also those that a comparison of ids would miss (a process that is not dumpable,
 // Yama, a user namespace, an ACL, hidepid). f must use the thread's credentials before it returns: it opens

@@ -7,7 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -234,5 +237,22 @@ func BenchmarkStat(b *testing.B) {
 		if _, err := p.Stat(); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// No goroutine but the program's first runs on the first thread.
+func TestFirstThread(t *testing.T) {
+	var all sync.WaitGroup
+	first := atomic.Bool{}
+	for range 10_000 {
+		all.Go(func() {
+			if unix.Gettid() == unix.Getpid() {
+				first.Store(true)
+			}
+			runtime.Gosched()
+		})
+	}
+	if all.Wait(); first.Load() {
+		t.Error("one does")
 	}
 }
