@@ -22,7 +22,8 @@ for k in $kinds T; do
 	same "$k: what does not exist" "$(ls $m/nosuch 2>&1)" "ls: cannot access '$m/nosuch': No such file or directory"
 	ok "$k: ls .." ls $m/ctr/..
 
-	find $m/proc/$p $m/ctr -printf '%y %s %n %i %p\n' >/tmp/find 2>&1
+	# What is not mounted has no files to be found.
+	find $m/proc/$p $m/ctr -path $m/ctr/read/root -prune -o -printf '%y %s %n %i %p\n' >/tmp/find 2>&1
 	files=() odd=
 	declare -A inodes=()
 	while read -r type size links inode name; do
