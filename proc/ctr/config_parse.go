@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	oci "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -77,6 +78,9 @@ func at(where string, err error) error {
 // parseConfig gives what a config.json says that a container of c's owner is to be. All that it says is in it, or an error that
 // names the place.
 func parseConfig(c *Ctr, text, base string) (s spec, err error) {
+	if !utf8.ValidString(text) { // which the decoder would change
+		return s, errors.New("not UTF-8")
+	}
 	d := json.NewDecoder(strings.NewReader(text))
 	d.DisallowUnknownFields()
 	in := new(oci.Spec)
@@ -85,6 +89,9 @@ func parseConfig(c *Ctr, text, base string) (s spec, err error) {
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return s, errors.New("something follows the object")
+	}
+	if err := saidTwice(json.NewDecoder(strings.NewReader(text)), ""); err != nil {
+		return s, err
 	}
 	if !strings.HasPrefix(in.Version, "1.") {
 		return s, fmt.Errorf("ociVersion: not 1.x: %q", in.Version)
@@ -159,7 +166,11 @@ func configProcess(c *Ctr, s *spec, in *oci.Spec, _ string) error {
 	if s.oom != nil && *s.oom < 0 && c.owner.Uid != 0 {
 		return at("process.oomScoreAdj", fs.ErrPerm)
 	}
-	if s.user = p.User.Username; s.user == "" && !(unsaid(p.User) && s.rootfs[0] == "image") {
+	if s.user = p.User.Username; s.user != "" {
+		if p.User.UID != 0 || p.User.GID != 0 || len(p.User.AdditionalGids) > 0 {
+			return errors.New("process.user.username: uid and gid say another")
+		}
+	} else if !unsaid(p.User) || s.rootfs[0] != "image" {
 		ids := []string{strconv.Itoa(int(p.User.GID))}
 		for _, g := range p.User.AdditionalGids {
 			ids = append(ids, strconv.Itoa(int(g)))
@@ -170,6 +181,9 @@ func configProcess(c *Ctr, s *spec, in *oci.Spec, _ string) error {
 		l := ns.Limit{Name: strings.ToLower(strings.TrimPrefix(r.Type, "RLIMIT_")), Soft: r.Soft, Hard: r.Hard}
 		if !ns.IsLimit(l.Name) || !strings.HasPrefix(r.Type, "RLIMIT_") || l.Soft > l.Hard {
 			return fmt.Errorf("process.rlimits[%d]: no such limit: %q %d %d", i, r.Type, r.Soft, r.Hard)
+		}
+		if slices.ContainsFunc(s.rlimits, func(o ns.Limit) bool { return o.Name == l.Name }) {
+			return fmt.Errorf("process.rlimits[%d]: a second time: %q", i, r.Type)
 		}
 		s.rlimits = append(s.rlimits, l)
 	}
@@ -223,6 +237,9 @@ func configSpaces(c *Ctr, s *spec, in *oci.Spec, _ string) error {
 	for i, n := range in.Linux.Namespaces {
 		if !slices.ContainsFunc(spaces, func(k space) bool { return spaceName(k.kind) == n.Type }) {
 			return fmt.Errorf("linux.namespaces[%d]: not supported: %q", i, n.Type)
+		}
+		if slices.ContainsFunc(in.Linux.Namespaces[:i], func(o oci.LinuxNamespace) bool { return o.Type == n.Type }) {
+			return fmt.Errorf("linux.namespaces[%d]: a second time: %q", i, n.Type)
 		}
 	}
 	for kind, from := range s.spaces {
@@ -322,6 +339,9 @@ func configDevices(_ *Ctr, _ *spec, in *oci.Spec, _ string) error {
 	for i, d := range in.Linux.Devices {
 		if dev, ok := ns.Devices()[d.Path]; !ok || d.Type != "c" || dev != unix.Mkdev(uint32(d.Major), uint32(d.Minor)) {
 			return fmt.Errorf("linux.devices[%d]: not among those that a container has: %q", i, d.Path)
+		}
+		if d.FileMode != nil && d.FileMode.Perm() != 0666 || d.UID != nil && *d.UID != 0 || d.GID != nil && *d.GID != 0 {
+			return fmt.Errorf("linux.devices[%d]: a container's are root's, with mode 0666: %q", i, d.Path)
 		}
 	}
 	for i, d := range in.Linux.Resources.Devices {

@@ -140,6 +140,11 @@ func TestConfigRefused(t *testing.T) {
 		{"mounts", []any{kernel("/dev", "tmpfs"), kernel("/dev/shm", "tmpfs", "size=1m")}, `mounts[1].options[0]: `},
 		{"mounts", []any{kernel("/dev/pts", "devpts", "gid=6")}, `mounts[0].options[0]: `},
 		{"mounts", []any{kernel("/sys/fs/cgroup", "cgroup", "rw")}, `mounts[0].options[0]: `},
+		{"process/user", map[string]any{"uid": 1, "username": "root"}, `process.user.username: uid and gid say another`},
+		{"process/rlimits", []any{map[string]any{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}, map[string]any{"type": "RLIMIT_CPU", "soft": 2, "hard": 2}}, `process.rlimits[1]: a second time: "RLIMIT_CPU"`},
+		{"linux/namespaces", []any{map[string]any{"type": "mount"}, map[string]any{"type": "pid"}, map[string]any{"type": "network"}, map[string]any{"type": "network", "path": "/proc/1/ns/net"}}, `linux.namespaces[3]: a second time: "network"`},
+		{"linux/devices", []any{map[string]any{"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0600}}, `linux.devices[0]: `},
+		{"linux/devices", []any{map[string]any{"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "uid": 7}}, `linux.devices[0]: `},
 		{"linux/sysctl", map[string]string{"a": "b"}, `linux.sysctl: `},
 		{"linux/cgroupsPath", "/x", `linux.cgroupsPath: `},
 		{"linux/seccomp", map[string]any{"defaultAction": "SCMP_ACT_ALLOW"}, `linux.seccomp: `},
@@ -180,6 +185,17 @@ func TestConfigRefused(t *testing.T) {
 	if err := s.Echo("c/config", strings.ReplaceAll(before, `"CAP_SYS_CHROOT"`, `"CAP_KILL"`)); err == nil || !strings.HasPrefix(err.Error(), "config: linux.seccomp: ") {
 		t.Errorf("the filter of other capabilities: %v", err)
 	}
+	for text, want := range map[string]string{
+		`{"hostname": "a", "hostname": "b"}`:                                    `config: "hostname" is said twice`,
+		`{"hostname": "a", "HostName": "b"}`:                                    `config: "HostName" is said twice`,
+		`{"linux": {"resources": {"unified": {"x": "1", "y": "2", "x": "3"}}}}`: `config: "x" is said twice`,
+		`{"hooks": {"poststop": [{"path": "/x", "path": "/y"}]}}`:               `config: "path" is said twice`,
+		"{\"hostname\": \"\xff\"}":                                              `config: not UTF-8`,
+	} {
+		if err := s.Echo("c/config", text); err == nil || err.Error() != want {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
 	for _, text := range []string{"", "{", "[]", minimal(t, "hostname", "a") + "x", strings.Repeat(`{"process":`, 100000), `{"ociVersion":"1.0"}`} {
 		if err := s.Echo("c/config", text); err == nil && text != "" {
 			t.Errorf("%.40q is taken", text)
@@ -193,6 +209,7 @@ func TestConfigRefused(t *testing.T) {
 			t.Errorf("%s: no reason", r.path)
 		}
 	}
+	s.Write("c/config", minimal(t, "annotations", map[string]string{"a": "b", "A": "b"}))
 	s.Write("c/config", minimal(t, "hostname", "good"))
 	s.Write("c/ctl", "create")
 	s.Rmdir("c")
@@ -218,13 +235,13 @@ func TestConfigOfRunc(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := strings.NewReplacer(`"terminal": true`, `"terminal": false, "oomScoreAdj": 300`, `"path": "rootfs"`, `"path": "`+dir+`/rootfs"`,
+	changed := strings.NewReplacer(`"terminal": true`, `"terminal": false, "oomScoreAdj": 300`, `"path": "rootfs"`, `"path": "`+dir+`/rootfs"`, `1024`, `1000`,
 		`"sh"`, `"sh", "-c", "hostname; id; ulimit -n; cat /proc/self/oom_score_adj; grep -e NoNew -e CapBnd /proc/self/status; touch /x"`).Replace(string(text))
 	s.Mkdir("c")
 	s.Write("c/config", changed)
 	s.Write("c/ctl", "start")
 	s.Read("c/wait")
-	if got, want := s.Read("c/stdout"), "runc\nuid=0 gid=0\n1024\n300\nCapBnd:\t0000000020000420\nNoNewPrivs:\t1\n"; got != want {
+	if got, want := s.Read("c/stdout"), "runc\nuid=0 gid=0\n1000\n300\nCapBnd:\t0000000020000420\nNoNewPrivs:\t1\n"; got != want {
 		t.Errorf("inside: %q, want %q", got, want)
 	}
 	if got := s.Read("c/stderr"); !strings.Contains(got, "Read-only file system") {

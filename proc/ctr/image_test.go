@@ -81,14 +81,14 @@ func TestImage(t *testing.T) {
 // Root in a user name space has the image's files of root.
 func TestImageUser(t *testing.T) {
 	s := newSession(t)
-	file := boxImage(t, image.Config{Cmd: []string{"sh", "-c", "cat /proc/self/uid_map; ls -ln /bin/busybox; echo x >/etc/x && cat /etc/x"}})["oci"]
+	file := boxImage(t, image.Config{Cmd: []string{"sh", "-c", "cat /proc/self/uid_map; ls -ln /bin/busybox | { read mode links uid gid more; echo $uid $gid; }; echo x >/etc/x && cat /etc/x"}})["oci"]
 	s.Mkdir("c")
 	s.Write("c/rootfs", "image "+file+"\n")
 	s.Write("c/nsgrp", "user new\n")
 	s.Write("c/ctl", "start")
 	s.Read("c/wait")
 	got := s.Read("c/stdout")
-	if !strings.HasPrefix(strings.TrimSpace(got), "0 ") || !strings.Contains(got, " 0 ") || !strings.HasSuffix(got, "\nx\n") {
+	if !strings.HasPrefix(strings.TrimSpace(got), "0 ") || !strings.HasSuffix(got, "\n0 0\nx\n") {
 		t.Errorf("%q, %q", got, s.Read("c/stderr"))
 	}
 	s.Rmdir("c")

@@ -29,6 +29,15 @@ func (s files) Open(name string) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(text)), nil
 }
 
+// layered is an image of one layer.
+func layered(layer []byte) files {
+	return files{
+		"manifest.json": []byte(`[{"Config": "c", "Layers": ["l"]}]`),
+		"c":             fmt.Appendf(nil, `{"os": "linux", "architecture": %q, "rootfs": {"diff_ids": ["sha256:%x"]}}`, runtime.GOARCH, sha256.Sum256(layer)),
+		"l":             layer,
+	}
+}
+
 // into gives a function that unpacks into one directory, again and again, which is empty between.
 func into(f *testing.F) func(image.Source) error {
 	name := f.TempDir()
@@ -77,11 +86,7 @@ func FuzzLayer(f *testing.F) {
 	f.Add(it.Layer(f, nil, tar.Header{Name: "a", Typeflag: dir}, tar.Header{Name: "a/.wh..wh..opq"}, tar.Header{Name: ".wh.a"}, tar.Header{Name: "../x"}))
 	unpack := into(f)
 	f.Fuzz(func(t *testing.T, layer []byte) {
-		unpack(files{
-			"manifest.json": []byte(`[{"Config": "c", "Layers": ["l"]}]`),
-			"c":             fmt.Appendf(nil, `{"os": "linux", "architecture": %q, "rootfs": {"diff_ids": ["sha256:%x"]}}`, runtime.GOARCH, sha256.Sum256(layer)),
-			"l":             layer,
-		})
+		unpack(layered(layer))
 		if after := tree(t, out); after != before {
 			t.Fatalf("outside there is\n%s", after)
 		}

@@ -244,7 +244,7 @@ func Unpack(ctx context.Context, src Source, ref string, root int, ids IDs) (*Co
 	if err != nil {
 		return nil, err
 	}
-	u := &unpacking{root: root, ids: ids, bytes: MaxBytes, space: MaxBytes, names: MaxNames, entries: MaxEntries}
+	u := &unpacking{root: root, ids: ids, packed: MaxBytes, bytes: MaxBytes, space: MaxBytes, names: MaxNames, entries: MaxEntries}
 	for _, l := range layers {
 		if err := u.layer(ctx, src, l); err != nil {
 			return nil, fmt.Errorf("layer %q: %w", l.name, err)

@@ -4,7 +4,9 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -277,5 +279,46 @@ func TestManifests(t *testing.T) {
 		if _, _, err := unpack(t, x.src, ""); err == nil || !strings.Contains(err.Error(), x.err) {
 			t.Errorf("%v, want %s", err, x.err)
 		}
+	}
+}
+
+// members is a file of more and more compressed texts that are empty, during which somebody gives up.
+type members struct {
+	text   []byte
+	giveUp context.CancelFunc
+	left   int
+}
+
+func (m *members) Read(p []byte) (int, error) {
+	if m.left--; m.left == 1000 {
+		m.giveUp()
+	}
+	if m.left < 0 {
+		return 0, errors.New("it is read on")
+	}
+	return copy(p, m.text), nil
+}
+
+func (m *members) Close() error { return nil }
+
+type membersSource struct {
+	files
+	*members
+}
+
+func (s membersSource) Open(name string) (io.ReadCloser, error) {
+	if name == "l" {
+		return s.members, nil
+	}
+	return s.files.Open(name)
+}
+
+// What unpacks to nothing ends with the context, too.
+func TestEmptyMembers(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	src := membersSource{layered(nil), &members{it.Gzip(nil), cancel, 2000}}
+	if _, err := image.Unpack(ctx, src, "", -1, same); !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }

@@ -23,9 +23,9 @@ import (
 type unpacking struct {
 	root int
 	ids  IDs
-	// what may come yet: bytes of archives, of files, and of names, and files and directories
-	bytes, space, names int64
-	entries             int
+	// what may come yet: bytes of archives, packed and unpacked, of files, and of names, and files and directories
+	packed, bytes, space, names int64
+	entries                     int
 
 	// of the layer at hand
 	added map[string]bool      // names in it, and the directories above them
@@ -42,7 +42,7 @@ func (u *unpacking) layer(ctx context.Context, src Source, l layer) error {
 	}
 	defer f.Close()
 	packed, unpacked := sha256.New(), sha256.New()
-	in := bufio.NewReaderSize(io.TeeReader(f, packed), 64<<10)
+	in := bufio.NewReaderSize(io.TeeReader(&bounded{ctx, f, &u.packed}, packed), 64<<10) // of which much may unpack to nothing
 	plain, err := decompress(in)
 	if err != nil {
 		return err
