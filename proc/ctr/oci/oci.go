@@ -65,7 +65,8 @@ func (r *Runtime) call(ctx context.Context, stdio *[3]*os.File, input []byte, ar
 	defer log.Close()
 	cmd := exec.CommandContext(ctx, r.Path, slices.Concat(
 		[]string{"--root", r.Root, "--log", "/proc/self/fd/3", "--log-format", "json"}, flags[r.Name()], args)...)
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	// It looks there for what it needs, criu(8) and iptables(8) of it, as this program has looked for it.
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	cmd.Dir = "/"
 	cmd.WaitDelay = closing
 	cmd.ExtraFiles = []*os.File{log}
@@ -140,7 +141,11 @@ func (r *Runtime) Checkpoint(ctx context.Context, id, image string, words []stri
 	return criuSaid(err, image, "dump.log")
 }
 
-// criuSaid adds to an error what criu(8) has complained of last in its log.
+// beside are complaints that tell no cause: criu goes on without more descriptors, and of a program that it has run it says only
+// that it failed, before it says what for.
+var beside = []string{"rlimit: ", "exited, status="}
+
+// criuSaid adds to an error what criu(8) has complained of first in its log: what follows is what came of it.
 func criuSaid(err error, image, name string) error {
 	if err == nil {
 		return nil
@@ -151,14 +156,12 @@ func criuSaid(err error, image, name string) error {
 	}
 	defer f.Close()
 	text, _ := io.ReadAll(io.LimitReader(f, saidMost))
-	last := ""
 	for line := range strings.Lines(string(text)) {
-		if _, what, ok := strings.Cut(line, "Error ("); ok {
-			last = strings.TrimSpace("(" + what)
+		_, what, ok := strings.Cut(line, "Error (")
+		_, why, _ := strings.Cut(what, "): ")
+		if ok && !slices.ContainsFunc(beside, func(words string) bool { return strings.HasPrefix(why, words) }) {
+			return fmt.Errorf("%w: criu: %s", err, fs.Clean(strings.TrimSpace("("+what)))
 		}
-	}
-	if last != "" {
-		err = fmt.Errorf("%w: criu: %s", err, fs.Clean(last))
 	}
 	return err
 }
