@@ -26,11 +26,25 @@ func (c *Ctr) checkpoint(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := r.oci.Checkpoint(ctx, c.id, args[0], args[1:]); err != nil {
+	err = r.job.During(func() error { // its end comes after it
+		err := r.oci.Checkpoint(ctx, c.id, args[0], args[1:])
+		if err == nil {
+			c.tell("checkpoint", "dir="+args[0])
+		}
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	c.tell("checkpoint", "dir="+args[0])
-	return nil
+	if status, err := r.oci.State(ctx, c.id); err == nil && status != "stopped" {
+		return nil
+	}
+	select { // the runtime has ended it
+	case <-r.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // restore makes the container of what checkpoint has written, and goes on where it stopped.

@@ -96,6 +96,7 @@ func (c *Ctr) parkBy(ctx context.Context, s spec, image string, words []string) 
 		return nil
 	}
 	return r.job.During(func() error {
+		c.tell("restore", "dir="+image)
 		c.began(r)
 		go c.watch(r)
 		return nil

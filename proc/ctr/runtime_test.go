@@ -2,7 +2,6 @@ package ctr
 
 import (
 	"context"
-	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -277,68 +276,5 @@ func TestSandbox(t *testing.T) {
 		t.Errorf("stdout %q", got)
 	}
 	s.Rmdir("o")
-	check()
-}
-
-// A checkpoint can be made and used where the runtime can, and else the runtime's own reason is given.
-func TestCheckpoint(t *testing.T) {
-	s := newSession(t)
-	for _, name := range []string{"runc", "criu"} {
-		if _, err := exec.LookPath(name); err != nil {
-			lacks(t, "needs %s: %v", name, err)
-		}
-	}
-	root := t.TempDir()
-	busybox(t, root)
-	check := leaks(t, s)
-	s.Mkdir("o")
-	if err := s.Echo("o/ctl", "checkpoint /tmp"); err == nil || err.Error() != "cannot checkpoint a new container" {
-		t.Errorf("new: %v", err)
-	}
-	s.Write("o/runtime", "runc")
-	s.Write("o/rootfs", root)
-	s.Write("o/ctl", "exec /bin/sleep 1000")
-	if err := s.Echo("o/ctl", "restore /tmp"); err == nil || err.Error() != "cannot restore a running container" {
-		t.Errorf("running: %v", err)
-	}
-	for _, args := range []string{"tmp", "/nonesuch", "/tmp -x", "/etc/passwd"} {
-		if err := s.Echo("o/ctl", "checkpoint "+args); err == nil {
-			t.Errorf("%s: taken", args)
-		}
-	}
-	ours, theirs := t.TempDir(), t.TempDir()
-	log := filepath.Join(theirs, "log")
-	their := exec.CommandContext(s.Ctx, "runc", "--root", filepath.Join(s.set.State, "runtime/runc"), "--log", log, "--log-format", "json",
-		"checkpoint", "--leave-running", "--image-path", theirs, strings.TrimSpace(s.Read("o/id"))).Run()
-	err := s.Echo("o/ctl", "checkpoint "+ours+" leave-running")
-	switch {
-	case (err == nil) != (their == nil):
-		text, _ := os.ReadFile(log)
-		t.Errorf("%v; the runtime itself: %v: %s", err, their, text)
-	case err == nil:
-		s.Write("o/ctl", "kill")
-		s.Read("o/wait")
-		s.Write("o/ctl", "restore "+ours)
-		s.says("runc", "o", isRunning)
-	default:
-		text, e := os.ReadFile(log)
-		var said struct{ Msg string }
-		if e == nil {
-			e = json.Unmarshal(text, &said)
-		}
-		reason := strings.Join(strings.Fields(said.Msg), " ")
-		if e != nil || !strings.HasPrefix(err.Error(), "runc checkpoint: "+reason) {
-			t.Errorf("%v; the runtime itself: %q, %v", err, reason, e)
-		}
-		s.says("runc", "o", isRunning)
-	}
-	s.Write("o/ctl", "kill")
-	s.Read("o/wait")
-	s.Rmdir("o")
-	s.into("p", isRunning)
-	if err := s.Echo("p/ctl", "checkpoint "+ours); err == nil || err.Error() != "checkpoint: the container has no runtime that could" {
-		t.Errorf("without a runtime: %v", err)
-	}
-	s.end("p")
 	check()
 }
