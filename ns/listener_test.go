@@ -129,7 +129,11 @@ func TestListener(t *testing.T) {
 		}
 		t.Cleanup(second.Close)
 		done := serve(second, release)
-		if b, _ := io.ReadAll(out); string(b) != "2.4.1-uname\n" {
+		out.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if b, err := io.ReadAll(out); err != nil {
+			close(die)
+			t.Fatalf("what the dead one was asked nobody has answered: %v", err)
+		} else if string(b) != "2.4.1-uname\n" {
 			t.Errorf("uname -r: %q", b)
 		}
 		if err := <-done; err != nil {

@@ -1,6 +1,7 @@
 package ctr
 
 import (
+	"context"
 	"os"
 	"strings"
 	"testing"
@@ -49,7 +50,7 @@ func TestPersistent(t *testing.T) {
 		if first, second := run(), run(); first != second || strings.Count(first, "\n") != 3 {
 			t.Errorf("%q, then %q", first, second)
 		}
-		told := make(chan string)
+		told := make(chan string, 1)
 		go func() {
 			text, err := s.Cat("c/wait")
 			if err != nil {
@@ -57,13 +58,14 @@ func TestPersistent(t *testing.T) {
 			}
 			told <- text
 		}()
-		for range 3 { // it has the time to
-			run()
-		}
-		select {
-		case text := <-told:
-			t.Fatalf("the end was told: %q", text)
-		default:
+		run()
+		c, _ := s.set.find("c")
+		ended, end := context.WithCancel(s.Ctx)
+		end()
+		for range 50 { // who has no time is told what there is to tell, every second time
+			if text, err := c.wait(ended); err == nil {
+				t.Fatalf("the end was told: %q", text)
+			}
 		}
 		s.Write("c/flags", "~persistent")
 		if text := <-told; !strings.Contains(text, "exit_code=0") {
