@@ -76,8 +76,10 @@ func Uncover(ctx context.Context, at Place, name string) error {
 	return err
 }
 
+// uncover is umount(2) of a name that leads through no link: the container could have put one there that leads to a mask.
 func (p *Plan) uncover(name string) *Step {
-	return p.Do("umount "+name, unix.SYS_UMOUNT2, name, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	p.Do("fchdir", unix.SYS_FCHDIR, p.open(unix.AT_FDCWD, path.Dir(name), unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS))
+	return p.Do("umount "+name, unix.SYS_UMOUNT2, path.Base(name), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 }
 
 // LendDevice puts a device of the host's /dev into that of the place, where it can be opened.
