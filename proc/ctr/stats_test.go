@@ -39,7 +39,7 @@ func TestStat(t *testing.T) {
 		t.Errorf("of a new one: %v", now)
 	}
 	const forks = 20
-	s.Write("l/ctl", `exec /bin/sh -c 'i=0; while [ $i -lt 20 ]; do /bin/true; i=$((i+1)); done; while :; do :; done & sleep 1000 & echo up; while :; do :; done'`)
+	s.Write("l/ctl", `exec /bin/sh -c 'exec 3<&0; i=0; while [ $i -lt 20 ]; do /bin/true; i=$((i+1)); done; while :; do :; done & { echo up; read x; } <&3 & while :; do :; done'`)
 	out, err := s.Open("l/stdout", fs.Read)
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestStat(t *testing.T) {
 	}
 	out.Close(s.Ctx)
 	c := s.set.names["l"]
-	for n := (count{}); n.running != 2; { // the one that sleeps has to come to it
+	for n := (count{}); n.running != 2; { // the one that reads has to come to it
 		if n, err = c.run.count(); err != nil || s.Ctx.Err() != nil {
 			t.Fatal(n, err)
 		}
