@@ -121,7 +121,7 @@ func TestCtrLeavesNothing(t *testing.T) {
 		}
 		kinds := []string{"mnt", "pid", "uts", "ipc", "net", "cgroup", "user"}
 		before, fds := hostState(t), countFDs(t)
-		var spaces []string
+		spaces := map[string]*os.File{} // open, so that no other gets one's number meanwhile
 		for i := range 100 {
 			c := s
 			switch i % 6 {
@@ -139,8 +139,20 @@ func TestCtrLeavesNothing(t *testing.T) {
 			}
 			if i%10 == 0 {
 				for _, k := range kinds {
-					if l, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", p.Pid, k)); err == nil {
-						spaces = append(spaces, l)
+					name := fmt.Sprintf("/proc/%d/ns/%s", p.Pid, k)
+					f, err := os.Open(name)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer f.Close()
+					l, err := os.Readlink(name)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if spaces[l] != nil { // all have the same
+						f.Close()
+					} else {
+						spaces[l] = f
 					}
 				}
 			}
@@ -163,11 +175,6 @@ func TestCtrLeavesNothing(t *testing.T) {
 			t.Errorf("before %s, after %s", before, after)
 		}
 		ctx := withTimeout(t)
-		for countFDs(t) > fds && ctx.Err() == nil { // those killed are waited for by and by
-		}
-		if n := countFDs(t); n > fds {
-			t.Errorf("%d descriptors before, %d after", fds, n)
-		}
 		// None of their namespaces is anybody's any more.
 		left := map[string]bool{}
 		links, _ := filepath.Glob("/proc/[0-9]*/ns/*")
@@ -181,10 +188,15 @@ func TestCtrLeavesNothing(t *testing.T) {
 			l, _ := os.Readlink(f)
 			delete(left, l)
 		}
-		for _, l := range spaces {
-			if left[l] {
+		for l, f := range spaces {
+			if f.Close(); left[l] {
 				t.Errorf("%s has a process still", l)
 			}
+		}
+		for countFDs(t) > fds && ctx.Err() == nil { // those killed are waited for by and by
+		}
+		if n := countFDs(t); n > fds {
+			t.Errorf("%d descriptors before, %d after", fds, n)
 		}
 	})
 }
