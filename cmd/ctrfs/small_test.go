@@ -116,7 +116,8 @@ func TestSmallMemory(t *testing.T) {
 	}
 	for range 20 {
 		c := hostileTo(t, sock)
-		c.ask(styx.Linux, &styx.Msg{Type: styx.Twalk, Newfid: 1, Names: []string{"help"}}, &styx.Msg{Type: styx.Tlopen, Fid: 1})
+		c.ask(styx.Linux, &styx.Msg{Type: styx.Twalk, Newfid: 1, Names: []string{"help"}})
+		c.ask(styx.Linux, &styx.Msg{Type: styx.Tlopen, Fid: 1})
 		var all []byte
 		for tag := range styx.Tag(500) {
 			if all, err = (&styx.Msg{Type: styx.Tread, Tag: tag, Fid: 1, Count: 1 << 20}).Append(all, styx.Linux); err != nil {
