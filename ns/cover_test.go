@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -18,7 +20,7 @@ func TestUncoverThroughLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.End()
-	if err := os.Symlink("/proc", fmt.Sprintf("/proc/%d/root/dev/link", p.Pid)); err != nil {
+	if err := os.Symlink("/proc", filepath.Join("/proc", strconv.Itoa(p.Pid), "root", "dev", "link")); err != nil {
 		t.Fatal(err)
 	}
 	at := Place{First: open(t, p.Pid)}

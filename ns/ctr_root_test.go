@@ -94,7 +94,7 @@ func TestScratch(t *testing.T) {
 	eachCtr(t, func(t *testing.T, s Spec) {
 		s.Root.Scratch = new(Scratch)
 		defer s.Root.Scratch.Close()
-		script := "echo run >>/etc/runs; cat /etc/runs /root/f; rm -f /etc/passwd /etc/shadow; cat /etc/passwd; echo file >/root/f; cp /bin/true /root/mine && /root/mine && id -u; stat -c %u /root/f; ls /dev/shm; touch /dev/shm/x"
+		script := "echo run >>/etc/runs; cat /etc/runs /srv/f; rm -f /etc/passwd /etc/shadow; cat /etc/passwd; echo file >/srv/f; cp /bin/true /srv/mine && /srv/mine && id -u; stat -c %u /srv/f; ls /dev/shm; touch /dev/shm/x"
 		for n, want := range []string{"run\n", "run\nrun\nfile\n", "run\nrun\nrun\nfile\n"} {
 			out, _ := inside(t, s, "sh", "-c", "{ "+script+"; } 2>/dev/null")
 			if out != want+"0\n0\n" {
@@ -117,10 +117,10 @@ func TestScratch(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			inside(t, s, "touch", "/root/more")
+			inside(t, s, "touch", "/srv/more")
 			s.Root.Scratch.Close()
 			s.Root.Scratch.Restore(os.NewFile(uintptr(before), "root"), nil)
-			if out, _ := inside(t, s, "ls", "/root"); out != "f\nmine\nmore\n" {
+			if out, _ := inside(t, s, "ls", "/srv"); out != "f\nmine\nmore\n" {
 				t.Errorf("the layer of before: %q", out)
 			}
 		}

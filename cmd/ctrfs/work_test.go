@@ -66,8 +66,7 @@ func work() {
 	go func() {
 		for {
 			before := time.Now()
-			time.Sleep(time.Millisecond)
-			if time.Since(before) < time.Millisecond {
+			if now := <-time.After(time.Millisecond); now.Sub(before) < time.Millisecond {
 				wrong.Store(true)
 			}
 			counts[2].Add(1)

@@ -179,11 +179,13 @@ func TestSlow(t *testing.T) {
 	begun.c.Write([]byte{19, 0})
 	slow.must("Tstat fid 0")
 	go func() {
+		clock := time.NewTicker(time.Millisecond)
+		defer clock.Stop()
 		for _, b := range frame(t, false, "Twrite fid 0 offset 0 data %s", strings.Repeat("x", 4000)) {
+			<-clock.C
 			if _, err := slow.c.Write([]byte{b}); err != nil {
 				return
 			}
-			time.Sleep(time.Millisecond)
 		}
 	}()
 	for want, c := range map[error]*client{errHello: silent, errSlow: slow} {
